@@ -1,0 +1,6 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Road anomaly segmentation for MMSegmentation. Importing the package registers all its components."""
+from . import datasets, engine, evaluation, models, scores  # noqa: F401
+from .version import __version__
+
+__all__ = ['__version__']

@@ -1,0 +1,7 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .backbones import *  # noqa: F401,F403
+from .decode_heads import *  # noqa: F401,F403
+from .discriminators import *  # noqa: F401,F403
+from .generators import *  # noqa: F401,F403
+from .losses import *  # noqa: F401,F403
+from .segmentors import *  # noqa: F401,F403
