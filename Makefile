@@ -1,0 +1,37 @@
+# Everything runs in the virtual environment $(VENV), which `setup` makes and repairs.
+# PYTHON=/path/to/python3.11 names the interpreter to make it with; ARGS="..." is handed on to pytest or to the demo.
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+export VENV PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow clean distclean
+
+help:
+	@echo 'make setup      make or repair the virtual environment in $(VENV)'
+	@echo 'make demo       train and test on a small generated data set; prints a table, leaves pictures'
+	@echo 'make test       run the fast tests'
+	@echo 'make test-slow  run the slow tests'
+	@echo 'make clean      remove caches and build leftovers'
+	@echo 'make distclean  the same, and remove $(VENV)'
+	@echo 'Variables: PYTHON=python3.11 (interpreter for the environment), VENV=.venv, ARGS="..." (for pytest or the demo)'
+
+setup:
+	@bash tools/setup_env.sh
+
+demo: setup
+	@'$(VENV)/bin/python' tools/demo.py $(ARGS)
+
+test: setup
+	@'$(VENV)/bin/python' -m pytest -m 'not slow' $(ARGS)
+
+test-slow: setup
+	@'$(VENV)/bin/python' -m pytest -m slow $(ARGS)
+
+clean:
+	rm -rf build dist projects/*.egg-info .pytest_cache
+	find configs projects tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf '$(VENV)'
