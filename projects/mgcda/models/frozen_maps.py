@@ -1,0 +1,238 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import math
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.utils import import_modules_from_strings
+from mmseg.registry import MODELS
+from mmseg.utils import ConfigType, OptConfigType
+from torch import Tensor, nn
+
+from mgcda.scores import entropy, margin
+from .data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
+NORMALISATIONS = ('image', 'absolute')
+
+
+@MODELS.register_module()
+class FrozenMaps(nn.Module):
+    r"""What frozen networks say of an image: its resynthesis, its semantic map and three uncertainty maps.
+
+    With the softmax :math:`p` of the segmenter, over its two largest values :math:`p_1, p_2`, and the features
+    :math:`\phi_l` of a perceptual network on image and synthesis,
+
+    .. math::
+
+        e = -\sum_c p_c \log p_c, \qquad d = p_1 - p_2, \qquad
+        q = \sum_l w_l \, \mathrm{up}\!\left(\mathrm{mean}_k |\phi_{l,k}(x) - \phi_{l,k}(s)|\right).
+
+    ``normalisation='image'``, SynBoost's (Di Biase et al., CVPR 2021): entropy :math:`(e - \min e) / \max e`, distance
+    :math:`1 - (d - \min d) / \max d`, perceptual difference :math:`(q - \min q) / (\max q - \min q)`, the extrema over
+    the image. ``'absolute'``: :math:`e / \log C`, :math:`1 - d`, :math:`\min(q / q_0, 1)` with
+    :math:`q_0` = ``perceptual_scale``.
+
+    The networks are loaded when the module is built, never trained and never saved: their keys stay out of the state
+    dict. Three sizes are kept apart: the image's own (maps are returned at it), ``segmenter_size`` (segmenter, entropy,
+    distance) and ``generator_size`` (generator, perceptual difference).
+
+    Args:
+        segmenter (dict): ``config``, an MMSegmentation config file, and ``checkpoint``, its weights (a path or URL).
+            A checkpoint of None leaves random weights, for trying things out.
+        generator (dict): The same of a resynthesis config; its model's ``generator`` is taken.
+        perceptual (dict, optional): The perceptual network: ``backbone``, a config that returns five levels, and
+            ``weights``, one a level. None compares the features of the segmenter's backbone, all levels with the same
+            weight: a departure for where no VGG19 is at hand. Defaults to None.
+        segmenter_size (Tuple[int, int], optional): (H, W). None takes the image's. Defaults to (1024, 2048).
+        generator_size (Tuple[int, int]): (H, W). Defaults to (256, 512).
+        normalisation (str): 'image' or 'absolute'. Defaults to 'image'.
+        perceptual_scale (float): :math:`q_0`. Defaults to 1.
+
+    Raises:
+        FileNotFoundError: If a config or checkpoint does not exist.
+        ValueError: If ``normalisation`` is unknown or a config has no such model.
+    """
+
+    def __init__(self,
+                 segmenter: ConfigType,
+                 generator: ConfigType,
+                 perceptual: OptConfigType = None,
+                 segmenter_size: Optional[Tuple[int, int]] = (1024, 2048),
+                 generator_size: Tuple[int, int] = (256, 512),
+                 normalisation: str = 'image',
+                 perceptual_scale: float = 1.0) -> None:
+        super().__init__()
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f'normalisation must be one of {NORMALISATIONS}, got {normalisation!r}')
+        self.segmenter = _load_network(segmenter, 'segmenter')
+        self.generator = _load_network(generator, 'generator')
+        if perceptual is None:
+            self.perceptual, self.perceptual_weights = None, None
+        else:
+            self.perceptual = MODELS.build(perceptual['backbone'])
+            self.perceptual.init_weights()
+            self.perceptual_weights = tuple(perceptual['weights'])
+        self.segmenter_size = None if segmenter_size is None else tuple(segmenter_size)
+        self.generator_size = tuple(generator_size)
+        self.normalisation = normalisation
+        self.perceptual_scale = perceptual_scale
+        self.register_buffer('mean', torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer('std', torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        super().train(False)
+        self._register_state_dict_hook(_drop_keys)
+        self.register_load_state_dict_post_hook(_forgive_missing_keys)
+
+    def train(self, mode: bool = True) -> 'FrozenMaps':
+        """Stay in evaluation mode."""
+        return self
+
+    def init_weights(self) -> None:
+        """Keep the weights that were loaded when the module was built."""
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Dict[str, Tensor]:
+        """Make the maps of images.
+
+        Args:
+            images (Tensor): BGR, float (N, 3, H, W) in 0..255.
+
+        Returns:
+            dict: At the size of the images, ``synthesis`` BGR float (N, 3, H, W) in 0..255, ``semantic`` int64
+            (N, 1, H, W) train ids, and ``entropy``, ``perceptual``, ``distance`` float (N, 1, H, W) in [0, 1].
+        """
+        size = tuple(images.shape[-2:])
+        seg_logits = self._segment(_bilinear_resize(images, self.segmenter_size or size)).float()
+        semantic = seg_logits.argmax(dim=1, keepdim=True)
+        synthesis = self.generator(nearest_resize(semantic, self.generator_size)[:, 0]).float()
+        synthesis = ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
+        small = _bilinear_resize(images, self.generator_size)
+        maps = dict(
+            entropy=entropy(seg_logits)[:, None],
+            perceptual=self._perceptual_difference(small, synthesis),
+            distance=margin(seg_logits)[:, None])
+        maps = self._normalise(maps, seg_logits.shape[1])
+        maps = {kind: _bilinear_resize(value, size) for kind, value in maps.items()}
+        return dict(
+            synthesis=_bilinear_resize(synthesis, size), semantic=nearest_resize(semantic, size), **maps)
+
+    def _segment(self, images: Tensor) -> Tensor:
+        inputs = self.segmenter.data_preprocessor(dict(inputs=list(images)), False)['inputs']
+        size = tuple(images.shape[-2:])
+        meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])
+        return self.segmenter.inference(inputs, [meta] * len(images))
+
+    def _perceptual_difference(self, images: Tensor, synthesis: Tensor) -> Tensor:
+        pair = (torch.cat([images, synthesis]).flip(1) - self.mean) / self.std
+        network = self.segmenter.extract_feat if self.perceptual is None else self.perceptual
+        levels: Sequence[Tensor] = network(pair)
+        weights = self.perceptual_weights or (1 / len(levels), ) * len(levels)
+        if len(weights) != len(levels):
+            raise ValueError(f'perceptual.weights has {len(weights)} entries for {len(levels)} levels of features')
+        total = 0
+        for weight, level in zip(weights, levels):
+            of_image, of_synthesis = level.float().chunk(2)
+            difference = (of_image - of_synthesis).abs().mean(dim=1, keepdim=True)
+            total = total + weight * F.interpolate(
+                difference, size=self.generator_size, mode='bicubic', align_corners=False)
+        return total
+
+    def _normalise(self, maps: Dict[str, Tensor], num_classes: int) -> Dict[str, Tensor]:
+        """``maps['distance']`` is 1 - d, as ``scores.margin`` returns it."""
+        if self.normalisation == 'absolute':
+            maps = dict(
+                entropy=maps['entropy'] / math.log(num_classes),
+                perceptual=maps['perceptual'] / self.perceptual_scale,
+                distance=maps['distance'])
+        else:
+            e_min, e_max = _extrema(maps['entropy'])
+            q_min, q_max = _extrema(maps['perceptual'])
+            gap = 1 - maps['distance']
+            d_min, d_max = _extrema(gap)
+            maps = dict(
+                entropy=_divide(maps['entropy'] - e_min, e_max),
+                perceptual=_divide(maps['perceptual'] - q_min, q_max - q_min),
+                distance=1 - _divide(gap - d_min, d_max))
+        return {kind: value.clamp(0, 1) for kind, value in maps.items()}
+
+
+def nearest_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Resize (N, C, H, W) as OpenCV's nearest interpolation does: source index = floor(target index * ratio)."""
+    for dim, length in ((-2, size[0]), (-1, size[1])):
+        source = x.shape[dim]
+        if source != length:
+            index = (torch.arange(length, dtype=torch.float64) * (source / length)).floor().long().clamp_(
+                max=source - 1)
+            x = x.index_select(dim, index.to(x.device))
+    return x
+
+
+def _bilinear_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
+
+
+def _extrema(x: Tensor) -> Tuple[Tensor, Tensor]:
+    """Smallest and largest value of each image, (N, 1, 1, 1) each."""
+    return x.amin(dim=(1, 2, 3), keepdim=True), x.amax(dim=(1, 2, 3), keepdim=True)
+
+
+def _divide(x: Tensor, by: Tensor) -> Tensor:
+    return x / by.clamp(min=torch.finfo(x.dtype).eps)
+
+
+def _load_network(cfg: ConfigType, role: str) -> nn.Module:
+    """Build the network that ``cfg['config']`` describes, with the weights of ``cfg['checkpoint']``."""
+    if set(cfg) != {'config', 'checkpoint'}:
+        raise ValueError(f"frozen.{role} needs 'config' and 'checkpoint' (None for random weights), got {sorted(cfg)}")
+    path, checkpoint = cfg['config'], cfg['checkpoint']
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'frozen.{role}.config: no such file: {path}')
+    if checkpoint is not None and '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'frozen.{role}.checkpoint: no such file: {checkpoint}; the config {path} says how to '
+                                'train or download it')
+    config = Config.fromfile(path)
+    if config.get('custom_imports'):
+        import_modules_from_strings(**config.custom_imports)
+    model_cfg = config.model if role == 'segmenter' else config.model.get('generator')
+    if model_cfg is None:
+        raise ValueError(f'frozen.{role}.config: {path} has no model.generator')
+    network = MODELS.build(model_cfg)
+    if role == 'segmenter' and not hasattr(network, 'inference'):
+        raise ValueError(f'frozen.segmenter.config: {path} is not a segmentor of MMSegmentation')
+    if checkpoint is not None:
+        _load_weights(network, checkpoint, prefix='generator.' if role == 'generator' else '', role=role)
+    return network
+
+
+def _load_weights(network: nn.Module, checkpoint: str, prefix: str, role: str) -> None:
+    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = state.get('state_dict', state)
+    state = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
+    expected = network.state_dict()
+    wrong = [
+        key for key, value in expected.items()
+        if not key.endswith('num_batches_tracked') and (key not in state or state[key].shape != value.shape)
+    ]
+    if wrong:
+        raise ValueError(f'frozen.{role}.checkpoint: {checkpoint} is of another architecture: {len(wrong)} of '
+                         f'{len(expected)} weights are missing or of another shape, such as {wrong[:3]}')
+    network.load_state_dict(state, strict=False)
+
+
+def _drop_keys(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        del state_dict[key]
+
+
+def _forgive_missing_keys(module: nn.Module, incompatible_keys) -> None:
+    """Called for this module alone: its keys are recognised by the names of its children."""
+    own = {key for key, _ in module.named_parameters()} | {key for key, _ in module.named_buffers()}
+    incompatible_keys.missing_keys[:] = [
+        key for key in incompatible_keys.missing_keys
+        if not any(key == name or key.endswith(f'.{name}') for name in own)
+    ]

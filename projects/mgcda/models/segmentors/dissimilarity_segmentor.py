@@ -1,0 +1,106 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import Dict, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
+from torch import Tensor
+
+from ..data_preprocessor import NUM_CHANNELS, DissimilarityDataPreProcessor, split_channels
+from ..decode_heads.dissimilarity_head import DissimilarityFeatures
+from ..frozen_maps import nearest_resize
+from .anomaly_segmentor import AnomalySegmentor
+
+
+@MODELS.register_module()
+class DissimilaritySegmentor(AnomalySegmentor):
+    """Anomaly segmentor over an image, its resynthesis, its semantic map and its uncertainty maps.
+
+    .. code:: text
+
+        inputs (N,10,H,W) -> split -> backbone([image; synthesis]) -> decode_head -> seg_logits (N,2,h,w)
+        inputs (N, 3,H,W) -> frozen segmenter and generator -> inputs (N,10,*work_size) -> as above
+
+    The network of SynBoost (Di Biase et al., CVPR 2021), which MGCDA trains. Image and synthesis pass the shared
+    backbone (and neck) in one batch.
+
+    Args:
+        backbone, decode_head, neck, ...: As of :class:`mmseg.models.EncoderDecoder`; the backbone returns a pyramid,
+            finest level first, and the head is a :class:`DissimilarityDecodeHead`.
+        data_preprocessor (dict): A :class:`DissimilarityDataPreProcessor`.
+        frozen (dict, optional): The frozen networks, a :class:`FrozenMaps`. They make the maps online where a sample
+            has none (3 channels), and are never saved. Without them every sample needs its maps. Defaults to None.
+        work_size (Tuple[int, int], optional): Size (H, W) at which samples without maps pass the network. None takes
+            the size of the image. Defaults to None.
+    """
+
+    def __init__(self,
+                 backbone: ConfigType,
+                 decode_head: ConfigType,
+                 data_preprocessor: ConfigType = dict(type='DissimilarityDataPreProcessor'),
+                 frozen: OptConfigType = None,
+                 work_size: Optional[Tuple[int, int]] = None,
+                 **kwargs) -> None:
+        super().__init__(backbone=backbone, decode_head=decode_head, data_preprocessor=data_preprocessor, **kwargs)
+        if not isinstance(self.data_preprocessor, DissimilarityDataPreProcessor):
+            raise TypeError('DissimilaritySegmentor needs a DissimilarityDataPreProcessor, got '
+                            f'{type(self.data_preprocessor).__name__}')
+        self.frozen = None if frozen is None else MODELS.build(frozen)
+        self.work_size = None if work_size is None else tuple(work_size)
+
+    def extract_feat(self, inputs: Tensor) -> DissimilarityFeatures:
+        """Features of image and synthesis from one pass of the shared backbone; ``inputs``: (N, 10, H, W)."""
+        if inputs.shape[1] != NUM_CHANNELS:
+            raise ValueError(f'the dissimilarity network reads {NUM_CHANNELS} channels, got {inputs.shape[1]}')
+        image, synthesis, semantic, uncertainty = split_channels(inputs, self.decode_head.num_semantic_classes)
+        levels = super().extract_feat(torch.cat([image, synthesis]))
+        image_levels, synthesis_levels = zip(*(level.chunk(2) for level in levels))
+        return DissimilarityFeatures(image_levels, synthesis_levels, semantic, uncertainty)
+
+    def add_maps(self, inputs: Tensor) -> Tensor:
+        """Complete normalised images (N, 3, H, W) with the maps of the frozen networks, at the work size.
+
+        The maps are made at the images' own resolution and resized like labels, as files of maps are.
+        """
+        if self.frozen is None:
+            raise ValueError('samples without maps need the frozen networks: set model.frozen, or give the data set '
+                             'its maps_root')
+        maps = self.frozen(self.data_preprocessor.denormalise(inputs))
+        synthesis = self.data_preprocessor.normalise(maps['synthesis'])
+        extra = torch.cat([synthesis, maps['semantic'].to(inputs.dtype)] +
+                          [maps[kind] for kind in ('entropy', 'perceptual', 'distance')], dim=1)
+        size = self.work_size or tuple(inputs.shape[-2:])
+        if size != tuple(inputs.shape[-2:]):
+            inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
+            extra = nearest_resize(extra, size)
+        return torch.cat([inputs, extra], dim=1)
+
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
+        """Training losses; samples without maps get them from the frozen networks, and labels follow to that size."""
+        if inputs.shape[1] != NUM_CHANNELS:
+            inputs = self.add_maps(inputs)
+            for sample in data_samples:
+                sample.gt_sem_seg.data = nearest_resize(sample.gt_sem_seg.data[None], tuple(inputs.shape[-2:]))[0]
+        return super().loss(inputs, data_samples)
+
+    def predict(self, inputs: Tensor, data_samples: OptSampleList = None) -> SampleList:
+        """Predict ``anomaly_scores`` at the original image sizes; ``inputs``: (N, 10, H, W) or (N, 3, H, W)."""
+        original_size = tuple(inputs.shape[-2:])
+        if inputs.shape[1] != NUM_CHANNELS:
+            inputs = self.add_maps(inputs)
+        metas: List[dict] = [{}] * len(inputs) if data_samples is None else [s.metainfo for s in data_samples]
+        size = tuple(inputs.shape[-2:])
+        metas = [dict(meta, img_shape=size, pad_shape=size) for meta in metas]
+        for meta in metas:
+            meta.setdefault('ori_shape', original_size)
+        seg_logits = self.inference(inputs, metas)
+        if data_samples is None:
+            seg_logits = F.interpolate(
+                seg_logits, size=original_size, mode='bilinear', align_corners=self.align_corners)
+        return self.postprocess_result(seg_logits, data_samples)
+
+    def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
+        if inputs.shape[1] != NUM_CHANNELS:
+            inputs = self.add_maps(inputs)
+        return super()._forward(inputs, data_samples)
