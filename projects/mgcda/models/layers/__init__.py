@@ -1,4 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .one_hot import one_hot_labels
+from .projector import Projector
 from .spade import SPADE
 
-__all__ = ['SPADE']
+__all__ = ['Projector', 'SPADE', 'one_hot_labels']

@@ -1,0 +1,158 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Losses of image synthesis. ``outputs`` of a discriminator: for each scale, all its layers, the judgement last."""
+from typing import List, Sequence
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS
+from mmseg.utils import ConfigType, OptMultiConfig
+from torch import Tensor
+
+DiscriminatorOutputs = Sequence[Sequence[Tensor]]
+
+
+def hinge_discriminator_loss(real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> List[Tensor]:
+    """Hinge losses of the discriminators: [mean of max(0, 1 - real), mean of max(0, 1 + fake)], mean over scales."""
+    real = [F.relu(1 - scale[-1].float()).mean() for scale in real_outputs]
+    fake = [F.relu(1 + scale[-1].float()).mean() for scale in fake_outputs]
+    return [torch.stack(real).mean(), torch.stack(fake).mean()]
+
+
+def hinge_generator_loss(fake_outputs: DiscriminatorOutputs) -> Tensor:
+    """Hinge loss of the generator: minus the mean judgement of its images, mean over scales."""
+    return -torch.stack([scale[-1].float().mean() for scale in fake_outputs]).mean()
+
+
+def feature_matching_loss(fake_outputs: DiscriminatorOutputs, real_outputs: DiscriminatorOutputs) -> Tensor:
+    """Mean absolute difference of the discriminators' features, summed over layers, mean over scales.
+
+    The judgements do not count. No gradient flows into ``real_outputs``.
+    """
+    terms = [
+        torch.stack([
+            F.l1_loss(fake.float(), real.detach().float()) for fake, real in zip(fake_scale[:-1], real_scale[:-1])
+        ]).sum() for fake_scale, real_scale in zip(fake_outputs, real_outputs)
+    ]
+    return torch.stack(terms).mean()
+
+
+@MODELS.register_module()
+class HingeGANLoss(nn.Module):
+    r"""Hinge losses of both players.
+
+    .. math::
+        L_D = E[\max(0, 1 - D(x))] + E[\max(0, 1 + D(G(m)))], \quad L_G = -E[D(G(m))]
+
+    From "Geometric GAN" (Lim and Ye, 2017).
+
+    Args:
+        loss_weight (float): Weight of L_G; L_D has weight 1. Defaults to 1.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def discriminator(self, real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> List[Tensor]:
+        """See ``hinge_discriminator_loss``."""
+        return hinge_discriminator_loss(real_outputs, fake_outputs)
+
+    def generator(self, fake_outputs: DiscriminatorOutputs) -> Tensor:
+        """See ``hinge_generator_loss``."""
+        return self.loss_weight * hinge_generator_loss(fake_outputs)
+
+
+@MODELS.register_module()
+class FeatureMatchingLoss(nn.Module):
+    """Make the discriminators see the same in the synthesis as in the image.
+
+    See ``feature_matching_loss``. From pix2pixHD (Wang et al., CVPR 2018).
+
+    Args:
+        loss_weight (float): Defaults to 10.
+    """
+
+    def __init__(self, loss_weight: float = 10.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, fake_outputs: DiscriminatorOutputs, real_outputs: DiscriminatorOutputs) -> Tensor:
+        """Returns a scalar."""
+        return self.loss_weight * feature_matching_loss(fake_outputs, real_outputs)
+
+
+@MODELS.register_module()
+class VGGPerceptualLoss(BaseModule):
+    r"""Compare synthesis and image by the features of a frozen VGG.
+
+    .. math:: L = \sum_l w_l \, E|F_l(G(m)) - F_l(x)|
+
+    :math:`F_l` is the output of the first convolution (with ReLU) of stage l. Images are RGB in [-1, 1]; they are
+    brought to the mean and deviation of ImageNet. The network never trains, and its weights stay out of
+    checkpoints. From pix2pixHD (Wang et al., CVPR 2018).
+
+    Args:
+        vgg (dict): A VGG of mmpretrain, without its classifier. It needs weights, by its ``init_cfg``: of a classifier's
+            checkpoint, ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+        layer_weights (Sequence[float]): w_l, one for each stage. Defaults to (1/32, 1/16, 1/8, 1/4, 1).
+        loss_weight (float): Defaults to 10.
+
+    Raises:
+        ValueError: If ``layer_weights`` and the stages differ in number.
+    """
+
+    def __init__(self,
+                 vgg: ConfigType = dict(type='mmpretrain.VGG', depth=19),
+                 layer_weights: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+                 loss_weight: float = 10.0,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg)
+        self.vgg = MODELS.build(vgg)
+        num_stages = len(self.vgg.stage_blocks)
+        if len(layer_weights) != num_stages:
+            raise ValueError(f'layer_weights must have one weight for each of the {num_stages} stages of the VGG, '
+                             f'got {len(layer_weights)}')
+        self.layer_weights = tuple(layer_weights)
+        self.loss_weight = loss_weight
+        self.register_buffer('mean', torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+        self._register_state_dict_hook(_drop_weights)
+        self._register_load_state_dict_pre_hook(self._keep_weights)
+
+    def _keep_weights(self, state_dict: dict, prefix: str, *args) -> None:
+        """Loading a checkpoint leaves the VGG as it is, and does not miss it."""
+        state_dict.update(self.vgg.state_dict(prefix=prefix + 'vgg.'))
+
+    def train(self, mode: bool = True) -> 'VGGPerceptualLoss':
+        """Stays in eval mode."""
+        return super().train(False)
+
+    def features(self, image: Tensor) -> List[Tensor]:
+        """``image``: RGB float (N, 3, H, W) in [-1, 1]. Returns F_l, one (N, C_l, h_l, w_l) a stage."""
+        x = ((image + 1) * 127.5 - self.mean) / self.std
+        layers, firsts = self.vgg.features, [start for start, _ in self.vgg.range_sub_modules]
+        features = []
+        for i, layer in enumerate(layers[:firsts[-1] + 1]):
+            x = layer(x)
+            if i in firsts:
+                features.append(x)
+        return features
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """``fake``, ``real``: RGB float (N, 3, H, W) in [-1, 1]. Returns a scalar."""
+        with torch.no_grad():
+            real_features = self.features(real)
+        terms = [
+            weight * F.l1_loss(a.float(), b.float())
+            for weight, a, b in zip(self.layer_weights, self.features(fake), real_features)
+        ]
+        return self.loss_weight * torch.stack(terms).sum()
+
+
+def _drop_weights(module: VGGPerceptualLoss, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix + 'vgg.')]:
+        del state_dict[key]
