@@ -1,1 +1,156 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+r"""Anomaly scores from the outputs of a segmenter.
+
+Score functions are pure: batch first, float32 inside and out, **larger = more anomalous**. Those of class logits take
+``seg_logits``, float (N, C, H, W) of any precision, unbounded, C >= 2, and return (N, H, W). With the softmax
+probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
+
+=============  =====================================  ==========
+``msp``        :math:`1 - p_1`                        [0, 1)
+``entropy``    :math:`-\sum_c p_c \ln p_c`, in nats   [0, ln C]
+``margin``     :math:`1 - (p_1 - p_2)`                [0, 1]
+``max_logit``  :math:`-\max_c z_c`                    unbounded
+``energy``     :math:`-T \ln \sum_c \exp(z_c / T)`    unbounded
+=============  =====================================  ==========
+
+The first three are computed from the probabilities of the classes that are not the largest one, so that they keep
+ranking pixels where :math:`p_1` is 1 to rounding.
+
+A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads;
+:func:`build_score` makes one from a score function's name. Own functions join by registering into mmengine's
+``FUNCTIONS`` with an attribute ``needs``, the names of their positional arguments among the outputs.
+"""
+import inspect
+from typing import Any, Callable, Dict, Tuple, Union
+
+import torch
+from mmengine.registry import FUNCTIONS
+from torch import Tensor
+
+__all__ = ['Score', 'build_score', 'energy', 'entropy', 'margin', 'max_logit', 'msp']
+
+
+def _register(*needs: str) -> Callable[[Callable], Callable]:
+    """Register a score function that reads the named outputs."""
+
+    def register(function: Callable) -> Callable:
+        function.needs = needs
+        return FUNCTIONS.register_module()(function)
+
+    return register
+
+
+@_register('seg_logits')
+def msp(seg_logits: Tensor) -> Tensor:
+    """Maximum softmax probability, 1 - p_1 (Hendrycks and Gimpel, ICLR 2017)."""
+    return _other_probabilities(seg_logits).sum(1)
+
+
+@_register('seg_logits')
+def entropy(seg_logits: Tensor) -> Tensor:
+    """Entropy of the softmax, in nats, in [0, ln C]."""
+    others = _other_probabilities(seg_logits)
+    rest = others.sum(1)
+    return torch.special.entr(others).sum(1) - (1 - rest) * torch.log1p(-rest)
+
+
+@_register('seg_logits')
+def margin(seg_logits: Tensor) -> Tensor:
+    """Softmax distance, one minus the gap of the two largest probabilities (SynBoost, CVPR 2021)."""
+    others = _other_probabilities(seg_logits)
+    return (others.sum(1) + others.amax(1)).clamp(max=1)
+
+
+@_register('seg_logits')
+def max_logit(seg_logits: Tensor) -> Tensor:
+    """Negative largest logit (Hendrycks et al., ICML 2022)."""
+    return -_checked(seg_logits).amax(1)
+
+
+@_register('seg_logits')
+def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Free energy (Liu et al., NeurIPS 2020).
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f'temperature must be positive, got {temperature}')
+    return -temperature * torch.logsumexp(_checked(seg_logits) / temperature, 1)
+
+
+class Score:
+    """Scorer of a registered score function: picks what the function needs from a dict of outputs.
+
+    Args:
+        function: Score function with an attribute ``needs``.
+        **kwargs: Its keyword arguments.
+
+    Raises:
+        TypeError: If the function declares no ``needs`` or does not take such an argument.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], **kwargs: Any) -> None:
+        needs = getattr(function, 'needs', None)
+        if not needs or isinstance(needs, str):
+            raise TypeError(f'score function {function!r} must have an attribute `needs`, a tuple of output names')
+        try:
+            inspect.signature(function).bind(*needs, **kwargs)
+        except TypeError as error:
+            raise TypeError(f'score {function.__name__!r}: {error}') from None
+        self.function = function
+        self.needs: Tuple[str, ...] = tuple(needs)
+        self.kwargs = kwargs
+
+    def __call__(self, outputs: Dict[str, Tensor]) -> Tensor:
+        """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed."""
+        missing = [name for name in self.needs if name not in outputs]
+        if missing:
+            raise ValueError(f'score {self.function.__name__!r} needs the outputs {missing}, '
+                             f'the model gives {sorted(outputs)}')
+        return self.function(*(outputs[name] for name in self.needs), **self.kwargs)
+
+    def __repr__(self) -> str:
+        kwargs = ''.join(f', {name}={value!r}' for name, value in self.kwargs.items())
+        return f'Score({self.function.__name__}{kwargs})'
+
+
+def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]], Tensor]:
+    """Scorer of a name ('msp'), of a config (``dict(type='energy', temperature=2.0)``), or a scorer as it is.
+
+    Raises:
+        ValueError: If no score function of that name is registered.
+        TypeError: If ``cfg`` is none of these, or has arguments that the function does not take.
+    """
+    functions = _registered()
+    if callable(cfg) and hasattr(cfg, 'needs'):
+        return Score(cfg) if cfg in functions.values() else cfg
+    if isinstance(cfg, str):
+        cfg = dict(type=cfg)
+    if not isinstance(cfg, dict) or not isinstance(cfg.get('type'), str):
+        raise TypeError(f'a score must be a name or a dict with a name as its `type`, got {cfg!r}')
+    kwargs = dict(cfg)
+    name = kwargs.pop('type')
+    # Among score functions only: a wrong name must not reach other registered functions.
+    if name not in functions:
+        raise ValueError(f'unknown score {name!r}, known are {sorted(functions)}')
+    return Score(functions[name], **kwargs)
+
+
+def _registered() -> Dict[str, Callable]:
+    """All registered functions that declare what they need."""
+    return {name: function for name, function in FUNCTIONS.module_dict.items() if hasattr(function, 'needs')}
+
+
+def _checked(seg_logits: Tensor) -> Tensor:
+    """Class logits (N, C, H, W) in float32."""
+    if seg_logits.dim() != 4 or seg_logits.size(1) < 2:
+        raise ValueError('seg_logits must be (N, C, H, W) with at least two classes, '
+                         f'got {tuple(seg_logits.shape)}')
+    return seg_logits.float()
+
+
+def _other_probabilities(seg_logits: Tensor) -> Tensor:
+    """Softmax (N, C, H, W) with the largest probability of each pixel set to zero."""
+    probabilities = _checked(seg_logits).softmax(1)
+    return probabilities.scatter(1, probabilities.argmax(1, keepdim=True), 0)

@@ -1,1 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .anomaly_metric import AnomalyMetric
+from .curves import PixelCurve
+
+__all__ = ['AnomalyMetric', 'PixelCurve']

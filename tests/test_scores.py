@@ -1,0 +1,128 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import FUNCTIONS
+from scipy.special import log_softmax, logsumexp
+
+from mgcda.scores import build_score, energy, entropy, margin, max_logit, msp
+
+
+def reference(name, logits, temperature=1.0):
+    """float64 NumPy, straight from the formulas."""
+    logits = logits.astype(np.float64)
+    probabilities = np.exp(log_softmax(logits, axis=1))
+    ordered = np.sort(probabilities, axis=1)
+    rest = ordered[:, :-1].sum(1)
+    # float64 too loses the logarithm of a probability next to 1.
+    top_term = (1 - rest) * np.log1p(-rest)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        other_terms = np.nan_to_num(ordered * np.log(ordered))[:, :-1].sum(1)
+    return dict(
+        msp=rest,
+        entropy=-other_terms - top_term,
+        margin=rest + ordered[:, -2],
+        max_logit=-logits.max(1),
+        energy=-temperature * logsumexp(logits / temperature, axis=1))[name]
+
+
+NAMES = ('msp', 'entropy', 'margin', 'max_logit', 'energy')
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('scale', [0.1, 3.0, 30.0])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.float64])
+def test_agrees_with_float64(name, scale, dtype):
+    logits = (scale * torch.randn(2, 19, 5, 7, generator=torch.Generator().manual_seed(1))).to(dtype)
+    scores = build_score(name)(dict(seg_logits=logits))
+    assert scores.shape == (2, 5, 7) and scores.dtype == torch.float32
+    np.testing.assert_allclose(scores.numpy(), reference(name, logits.numpy()), rtol=2e-5, atol=1e-34)
+
+
+def test_temperature():
+    logits = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(2))
+    scorer = build_score(dict(type='energy', temperature=2.5))
+    np.testing.assert_allclose(
+        scorer(dict(seg_logits=logits)).numpy(), reference('energy', logits.numpy(), 2.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize('function', [msp, entropy, margin])
+def test_confident_pixels_are_still_ranked(function):
+    # From a gap of 17 on, 1 - max(softmax) is 0 in float32.
+    gaps = torch.arange(0, 60, 2.0)
+    logits = torch.stack([gaps, torch.zeros_like(gaps)]).view(1, 2, 1, -1)
+    scores = function(logits)[0, 0]
+    assert (scores[1:] < scores[:-1]).all() and scores[-1] > 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_extreme_logits_stay_finite(name):
+    logits = torch.tensor([1e4, -1e4, 0.0]).view(1, 3, 1, 1)
+    absent = torch.tensor([1.0, -torch.inf, 0.0]).view(1, 3, 1, 1)
+    for values in (logits, -logits, absent):
+        assert build_score(name)(dict(seg_logits=values)).isfinite().all()
+
+
+def test_ranges_and_direction():
+    undecided, certain = torch.zeros(1, 4, 1, 1), torch.tensor([9.0, 0, 0, 0]).view(1, 4, 1, 1)
+    assert msp(undecided).item() == pytest.approx(0.75)
+    assert entropy(undecided).item() == pytest.approx(np.log(4), rel=1e-6)
+    assert margin(undecided).item() == 1
+    for name in NAMES:
+        scorer = build_score(name)
+        assert scorer(dict(seg_logits=undecided)) > scorer(dict(seg_logits=certain))
+
+
+def test_scorers_survive_copies_and_declare_their_needs():
+    scorer = build_score(dict(type='energy', temperature=3.0))
+    logits = torch.randn(1, 3, 2, 2)
+    for twin in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer)), build_score(scorer)):
+        assert twin.needs == ('seg_logits', )
+        assert torch.equal(twin(dict(seg_logits=logits)), energy(logits, 3.0))
+    assert torch.equal(build_score(max_logit)(dict(seg_logits=logits)), max_logit(logits))
+    assert FUNCTIONS.get('msp') is msp
+
+
+def test_own_functions_and_scorers_join():
+    name = 'score_of_two_outputs'
+
+    def score_of_two_outputs(features, seg_logits, weight=1.0):
+        return weight * features.sum(1) + seg_logits.sum(1)
+
+    score_of_two_outputs.needs = ('features', 'seg_logits')
+    FUNCTIONS.register_module(module=score_of_two_outputs)
+    try:
+        scorer = build_score(dict(type=name, weight=2.0))
+        outputs = dict(seg_logits=torch.ones(1, 2, 1, 1), features=torch.ones(1, 3, 1, 1))
+        assert scorer.needs == ('features', 'seg_logits') and scorer(outputs).item() == 8
+    finally:
+        FUNCTIONS.module_dict.pop(name)
+
+    class Own:
+        needs = ('features', )
+
+        def __call__(self, outputs):
+            return outputs['features'].mean(1)
+
+    own = Own()
+    assert build_score(own) is own
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="unknown score 'mps', known are .*'msp'"):
+        build_score('mps')
+    with pytest.raises(ValueError, match="unknown score 'pseudo_collate'"):
+        build_score('pseudo_collate')
+    with pytest.raises(TypeError, match="'msp'.*temperature"):
+        build_score(dict(type='msp', temperature=1.0))
+    with pytest.raises(TypeError, match='a score must be'):
+        build_score(3)
+    with pytest.raises(ValueError, match=r"needs the outputs \['seg_logits'\], the model gives \['features'\]"):
+        build_score('msp')(dict(features=torch.zeros(1, 2, 1, 1)))
+    with pytest.raises(ValueError, match='at least two classes'):
+        msp(torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match='temperature must be positive'):
+        energy(torch.zeros(1, 2, 2, 2), temperature=0)
