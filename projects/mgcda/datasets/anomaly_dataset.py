@@ -1,0 +1,156 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import os
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from mgcda.labels import ANOMALY, ANOMALY_METAINFO, IGNORE, NORMAL
+from .maps import MAP_KINDS, MAPS_HINT, map_files
+from .pairing import list_files, listing, pair_by_name, pair_by_order
+from .randomness import SampleKey, keyed_random
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
+
+
+@DATASETS.register_module()
+class AnomalyDataset(BaseSegDataset):
+    """Images with labels of normal (0), anomalous (1) and ignored (255) pixels, in two folders.
+
+    The base of all data sets of the package. An image and its label carry the same name; every file must find its
+    partner before anything is loaded. Drawn with a :class:`SampleKey`, or in test mode, a sample is a pure function of
+    its key.
+
+    Args:
+        data_prefix: ``img_path`` and ``seg_map_path``, folders relative to ``data_root``.
+        img_suffix, seg_map_suffix: what file names end on after the name; several are allowed, and a suffix may reach
+            into a subfolder (``'.labels/labels_semantic.png'``).
+        label_map: value in the label files -> 0, 1 or 255; any other value is refused when a label is loaded.
+        maps_root: folder of offline dissimilarity maps, ``<maps_root>/<kind>/<image path>.png``; None: no maps.
+        dataset_name: name that results of this data set are reported under.
+        domain: number of the training domain (0 VoidClass, 1 AnomalyMix); None outside training.
+        pair_by: ``'name'``, or ``'order'`` for folders whose files merely sort alike.
+        ann_file: text file that names, one a line and without suffix, the images to use; empty: all.
+
+    Raises:
+        FileNotFoundError: a folder or a named image is missing, or a folder is empty.
+        ValueError: files that do not pair up, maps that are missing (both listed), wrong options.
+    """
+
+    METAINFO = ANOMALY_METAINFO
+    DEFAULT_NAME: Optional[str] = None
+    DEFAULT_DOMAIN: Optional[int] = None
+    DEFAULT_LABEL_MAP: Dict[int, int] = {NORMAL: NORMAL, ANOMALY: ANOMALY, IGNORE: IGNORE}
+    RECURSIVE = True
+
+    def __init__(self,
+                 data_prefix: dict = dict(img_path='images', seg_map_path='labels'),
+                 img_suffix: Union[str, Sequence[str]] = IMAGE_SUFFIXES,
+                 seg_map_suffix: Union[str, Sequence[str]] = '.png',
+                 label_map: Optional[Dict[int, int]] = None,
+                 maps_root: Optional[str] = None,
+                 dataset_name: Optional[str] = None,
+                 domain: Optional[int] = None,
+                 pair_by: str = 'name',
+                 **kwargs) -> None:
+        if pair_by not in ('name', 'order'):
+            raise ValueError(f"pair_by must be 'name' or 'order', got {pair_by!r}")
+        if kwargs.get('reduce_zero_label'):
+            raise ValueError('reduce_zero_label must be False: 0 is the label of normal pixels')
+        name = dataset_name if dataset_name is not None else (self.DEFAULT_NAME or type(self).__name__)
+        if not isinstance(name, str) or not name or '/' in name:
+            raise ValueError(f"dataset_name must be a non-empty string without '/', got {name!r}")
+        self.dataset_name = name
+        self.domain = self.DEFAULT_DOMAIN if domain is None else domain
+        if self.domain is not None and (not isinstance(self.domain, int) or self.domain < 0):
+            raise ValueError(f'domain must be an integer >= 0 or None, got {self.domain!r}')
+        self.target_map = self._check_label_map(self.DEFAULT_LABEL_MAP if label_map is None else label_map)
+        self.maps_root = maps_root
+        self.pair_by = pair_by
+        super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+    @staticmethod
+    def _check_label_map(label_map: Dict[int, int]) -> Dict[int, int]:
+        """Values 0..255 to 0, 1 or 255, with integer keys (configs loaded from JSON have strings)."""
+        table = {int(value): int(target) for value, target in label_map.items()}
+        if any(not 0 <= value <= 255 or target not in (NORMAL, ANOMALY, IGNORE) for value, target in table.items()):
+            raise ValueError(f'label_map must map values 0..255 to 0, 1 or 255, got {label_map}')
+        return table
+
+    def find_images(self) -> Dict[str, str]:
+        """Images of the data set: name -> path relative to the image folder."""
+        images = list_files(self.data_prefix['img_path'], self.img_suffix, 'images', self.RECURSIVE)
+        return self.select(images, self.listed_names())
+
+    def listed_names(self) -> Optional[List[str]]:
+        """Names in ``ann_file``, or None where there is no list."""
+        if not self.ann_file:
+            return None
+        if not os.path.isfile(self.ann_file):
+            raise FileNotFoundError(f'ann_file not found: {self.ann_file}')
+        with open(self.ann_file, encoding='utf-8') as file:
+            return [line.strip() for line in file if line.strip()]
+
+    def select(self, images: Dict[str, str], names: Optional[List[str]]) -> Dict[str, str]:
+        """The named ones of the images, in sorted order."""
+        if names is None:
+            return images
+        missing = set(names) - images.keys()
+        if missing:
+            raise FileNotFoundError(f'{len(missing)} listed images are not in {self.data_prefix["img_path"]}: '
+                                    f'{listing(list(missing))}')
+        return {name: images[name] for name in sorted(set(names))}
+
+    def find_pairs(self) -> List[Tuple[str, str]]:
+        """Pairs of image and label, each relative to its folder."""
+        images = self.find_images()
+        folder = self.data_prefix['seg_map_path']
+        labels = list_files(folder, self.seg_map_suffix, 'label files')
+        if self.listed_names() is not None:
+            labels = {name: path for name, path in labels.items() if name in images}
+        pair = pair_by_name if self.pair_by == 'name' else pair_by_order
+        return pair(images, labels, 'label file', folder)
+
+    def find_maps(self, image_paths: Sequence[str]) -> List[Dict[str, str]]:
+        """Paths of the maps of each image, all of which must exist."""
+        if not os.path.isdir(self.maps_root):
+            raise FileNotFoundError(f'maps_root not found: {self.maps_root}; {MAPS_HINT}')
+        files = [map_files(self.maps_root, image) for image in image_paths]
+        present = {
+            os.path.join(root, name)
+            for kind in MAP_KINDS for root, _, names in os.walk(os.path.join(self.maps_root, kind), followlinks=True)
+            for name in names
+        }
+        missing = [(image, path) for image, maps in zip(image_paths, files) for path in maps.values()
+                   if path not in present]
+        if missing:
+            raise ValueError(f'{len(missing)} maps are missing in {self.maps_root}, the first of them '
+                             f'{missing[0][1]} of image {missing[0][0]}; images with missing maps: '
+                             f'{listing(list(dict.fromkeys(image for image, _ in missing)))}; {MAPS_HINT}')
+        return files
+
+    def load_data_list(self) -> List[dict]:
+        """Pair images, labels and maps; checks everything that can be known without opening an image."""
+        pairs = self.find_pairs()
+        maps = self.find_maps([image for image, _ in pairs]) if self.maps_root is not None else [None] * len(pairs)
+        data_list = []
+        for (image, label), map_paths in zip(pairs, maps):
+            info = dict(
+                img_path=os.path.join(self.data_prefix['img_path'], image),
+                seg_map_path=os.path.join(self.data_prefix['seg_map_path'], label),
+                dataset_name=self.dataset_name,
+                label_map=self.target_map,
+                reduce_zero_label=False,
+                seg_fields=[])
+            if self.domain is not None:
+                info['domain'] = self.domain
+            if map_paths is not None:
+                info['map_paths'] = map_paths
+            data_list.append(info)
+        return data_list
+
+    def __getitem__(self, idx: int) -> dict:
+        if not (isinstance(idx, SampleKey) or self.test_mode):
+            return super().__getitem__(idx)
+        with keyed_random(SampleKey.of(idx)):
+            return super().__getitem__(int(idx))

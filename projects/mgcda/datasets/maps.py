@@ -1,0 +1,24 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""The dissimilarity maps on disk: their kinds and where their files lie."""
+import os
+from typing import Dict, Sequence, Tuple
+
+#: Kinds of maps in the order of their channels in a dissimilarity sample, after the image.
+MAP_KINDS: Tuple[str, ...] = ('synthesis', 'semantic', 'entropy', 'perceptual', 'distance')
+#: What to do when maps are missing, for error messages.
+MAPS_HINT = ('write the maps of this data set with tools/dataset_converters/make_maps.py and point maps_root at them, '
+             'or leave LoadDissimilarityMaps out of the pipeline and let the segmentor compute them')
+
+
+def map_file(maps_root: str, kind: str, image: str) -> str:
+    """Path of a map: ``<maps_root>/<kind>/<image, suffix replaced by .png>``.
+
+    Args:
+        image: path of the image relative to the data set's image folder.
+    """
+    return os.path.join(maps_root, kind, os.path.splitext(image)[0] + '.png')
+
+
+def map_files(maps_root: str, image: str, kinds: Sequence[str] = MAP_KINDS) -> Dict[str, str]:
+    """Paths of all maps of an image, by kind."""
+    return {kind: map_file(maps_root, kind, image) for kind in kinds}

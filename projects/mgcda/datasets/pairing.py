@@ -1,0 +1,73 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Finding the files of a data set and pairing them up."""
+import os
+from typing import Dict, List, Sequence, Tuple, Union
+
+_SHOWN = 20
+
+
+def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recursive: bool = True) -> Dict[str, str]:
+    """Files below a folder that end on one of the suffixes: name without suffix -> path relative to the folder.
+
+    Sorted by name; hidden files and folders are left out, links to folders followed.
+
+    Raises:
+        FileNotFoundError: no such folder, or no such file in it.
+        ValueError: two files that differ in their suffix only.
+    """
+    suffixes = (suffixes, ) if isinstance(suffixes, str) else tuple(suffixes)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'folder of {what} not found: {folder}; check data_root and data_prefix')
+    found: Dict[str, str] = {}
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith('.')) if recursive else []
+        for name in names:
+            path = os.path.relpath(os.path.join(root, name), folder)
+            suffix = next((suffix for suffix in suffixes if path.endswith(suffix)), None)
+            if suffix is None or name.startswith('.'):
+                continue
+            stem = path[:-len(suffix)]
+            if stem in found:
+                raise ValueError(f'two {what} of the same name in {folder}: {found[stem]} and {path}; keep one')
+            found[stem] = path
+    if not found:
+        raise FileNotFoundError(f'no {what} in {folder}: nothing there ends on {" or ".join(suffixes)}')
+    return dict(sorted(found.items()))
+
+
+def listing(names: Sequence[str]) -> str:
+    """The names for an error message, the first of them if they are many."""
+    names = sorted(names)
+    rest = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    return ', '.join(names[:_SHOWN]) + rest
+
+
+def pair_by_name(images: Dict[str, str], others: Dict[str, str], what: str, folder: str) -> List[Tuple[str, str]]:
+    """Pairs (image, other) of equal names.
+
+    Raises:
+        ValueError: files of either kind are left over; the message lists them.
+    """
+    problems = []
+    missing = images.keys() - others.keys()
+    if missing:
+        problems.append(f'{len(missing)} images without {what}: {listing([images[name] for name in missing])}')
+    surplus = others.keys() - images.keys()
+    if surplus:
+        problems.append(f'{len(surplus)} {what}s without image: {listing([others[name] for name in surplus])}')
+    if problems:
+        raise ValueError(f'images and {what}s in {folder} do not pair up: ' + '; '.join(problems))
+    return [(path, others[name]) for name, path in images.items()]
+
+
+def pair_by_order(images: Dict[str, str], others: Dict[str, str], what: str, folder: str) -> List[Tuple[str, str]]:
+    """Pairs (image, other) of files that sort alike, whatever their names.
+
+    Raises:
+        ValueError: the numbers of files differ; the message lists the names that only one of them has.
+    """
+    if len(images) != len(others):
+        raise ValueError(f'{len(images)} images but {len(others)} {what}s in {folder}: they must sort alike. '
+                         f'Only among the images: {listing([images[n] for n in images.keys() - others.keys()])}. '
+                         f'Only among the {what}s: {listing([others[n] for n in others.keys() - images.keys()])}')
+    return list(zip(images.values(), others.values()))

@@ -1,0 +1,66 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmseg.registry import TRANSFORMS
+
+from ..image_io import read_plane
+
+# Marks label values that the data set does not know; no target has this value.
+_OUTSIDE = 254
+
+
+@TRANSFORMS.register_module()
+class LoadAnomalyAnnotations(BaseTransform):
+    """Load ``seg_map_path`` into ``gt_seg_map``, uint8 (H, W) with 0, 1 and 255 only, by the sample's ``label_map``.
+
+    Args:
+        keep_label_ids: also keep the values as stored in ``label_ids`` (not a seg field), for PasteObjects.
+        resize: bring a label of another size to the image's (nearest) instead of refusing it.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: the file is damaged, holds a value outside ``label_map`` or differs in size from the image.
+    """
+
+    def __init__(self, keep_label_ids: bool = False, resize: bool = False) -> None:
+        self.keep_label_ids = keep_label_ids
+        self.resize = resize
+
+    def transform(self, results: dict) -> dict:
+        """Add ``gt_seg_map`` and name it in ``seg_fields``."""
+        path = results['seg_map_path']
+        label = read_plane(path)
+        label_map = results['label_map']
+        if label.dtype != np.uint8:
+            self._refuse(label, label_map, path, label.max() > 255 or label.min() < 0)
+            label = label.astype(np.uint8)
+        table = np.full(256, _OUTSIDE, np.uint8)
+        table[list(label_map)] = list(label_map.values())
+        target = cv2.LUT(label, table)
+        self._refuse(label, label_map, path, (target == _OUTSIDE).any())
+        shape = results.get('ori_shape', target.shape)
+        if target.shape != tuple(shape[:2]):
+            if not self.resize:
+                raise ValueError(f'label file {path} is {target.shape[1]}x{target.shape[0]}, but its image '
+                                 f'{results["img_path"]} is {shape[1]}x{shape[0]}; they must be of one size')
+            size = (shape[1], shape[0])
+            target = cv2.resize(target, size, interpolation=cv2.INTER_NEAREST)
+            label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+        results['gt_seg_map'] = target
+        results['seg_fields'].append('gt_seg_map')
+        if self.keep_label_ids:
+            results['label_ids'] = label
+        return results
+
+    @staticmethod
+    def _refuse(label: np.ndarray, label_map: dict, path: str, wrong: bool) -> None:
+        """Raise, naming the values that the label map lacks."""
+        if wrong:
+            values = sorted(set(np.unique(label).tolist()) - set(label_map))
+            raise ValueError(f'label file {path} holds the values {values}; this data set knows '
+                             f'{sorted(label_map)} only')
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(keep_label_ids={self.keep_label_ids}, resize={self.resize})'

@@ -1,0 +1,63 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import os
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmseg.registry import TRANSFORMS
+
+from mgcda.labels import NUM_CITYSCAPES_CLASSES, UNKNOWN_TRAIN_ID
+from ..image_io import read_image, read_plane
+from ..maps import MAP_KINDS, MAPS_HINT
+
+
+@TRANSFORMS.register_module()
+class LoadDissimilarityMaps(BaseTransform):
+    """Load the maps in ``map_paths`` into ``results[kind]`` and name them in ``seg_fields``.
+
+    ``synthesis``: BGR uint8 (H, W, 3); ``semantic``: uint8 (H, W), train ids 0..18 or 255; ``entropy``,
+    ``perceptual``, ``distance``: uint8 (H, W), 0..255 for [0, 1]. The stock Resize and RandomFlip then move them like
+    labels.
+
+    Args:
+        resize: bring maps of another size to the image's (semantic: nearest; others: bilinear) instead of refusing them.
+
+    Raises:
+        FileNotFoundError: a map is missing.
+        ValueError: the sample has no maps; a map is damaged, of another size, or holds values outside its range.
+    """
+
+    def __init__(self, resize: bool = False) -> None:
+        self.resize = resize
+
+    def transform(self, results: dict) -> dict:
+        """Add the five maps."""
+        image_path = results['img_path']
+        if not results.get('map_paths'):
+            raise ValueError(f'no maps are known for image {image_path}: the data set has no maps_root; {MAPS_HINT}')
+        height, width = results['img'].shape[:2]
+        for kind in MAP_KINDS:
+            path = results['map_paths'].get(kind)
+            if path is None or not os.path.isfile(path):
+                raise FileNotFoundError(f'{kind} map {path} of image {image_path} not found; {MAPS_HINT}')
+            loaded = read_image(path) if kind == 'synthesis' else read_plane(path, f'{kind} map')
+            if loaded.dtype != np.uint8:
+                raise ValueError(f'{kind} map {path} must be of 8 bits a channel, got {loaded.dtype}')
+            if loaded.shape[:2] != (height, width):
+                if not self.resize:
+                    raise ValueError(f'{kind} map {path} is {loaded.shape[1]}x{loaded.shape[0]}, but its image '
+                                     f'{image_path} is {width}x{height}; maps must have the size of their image')
+                mode = cv2.INTER_NEAREST if kind == 'semantic' else cv2.INTER_LINEAR
+                loaded = cv2.resize(loaded, (width, height), interpolation=mode)
+            if kind == 'semantic':
+                wrong = (loaded >= NUM_CITYSCAPES_CLASSES) & (loaded != UNKNOWN_TRAIN_ID)
+                if wrong.any():
+                    raise ValueError(f'semantic map {path} holds the values {np.unique(loaded[wrong]).tolist()}; '
+                                     f'it must hold train ids 0..{NUM_CITYSCAPES_CLASSES - 1} or {UNKNOWN_TRAIN_ID}')
+            results[kind] = loaded
+            results['seg_fields'].append(kind)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(resize={self.resize})'

@@ -1,0 +1,64 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import Dict, Optional, Sequence, Union
+
+from mmseg.registry import DATASETS
+
+from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,
+                          VOID_CLASS_ANOMALY_IDS)
+from .anomaly_dataset import AnomalyDataset
+
+CITYSCAPES_IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
+
+
+def cityscapes_label_map(anomaly_ids: Sequence[int], ignore_ids: Optional[Sequence[int]] = None) -> Dict[int, int]:
+    """Table from Cityscapes label ids to targets.
+
+    Args:
+        anomaly_ids: ids that become 1.
+        ignore_ids: ids that become 255; by default every id without a train id that is no anomaly. All others
+            become 0.
+
+    Raises:
+        ValueError: ids that Cityscapes does not have, or that are anomaly and ignored at once.
+    """
+    known = set(CITYSCAPES_TRAIN_LABEL_IDS) | set(CITYSCAPES_VOID_LABEL_IDS)
+    anomalies = set(anomaly_ids)
+    ignored = set(CITYSCAPES_VOID_LABEL_IDS) - anomalies if ignore_ids is None else set(ignore_ids)
+    for name, ids in (('anomaly_ids', anomalies), ('ignore_ids', ignored)):
+        if ids - known:
+            raise ValueError(f'{name} must be label ids of Cityscapes (0..33), got {sorted(ids - known, key=str)}')
+    if anomalies & ignored:
+        raise ValueError(f'label ids {sorted(anomalies & ignored)} are both in anomaly_ids and in ignore_ids')
+    return {i: ANOMALY if i in anomalies else IGNORE if i in ignored else NORMAL for i in sorted(known)}
+
+
+@DATASETS.register_module()
+class VoidClassDataset(AnomalyDataset):
+    """Cityscapes, with the objects of its void classes as anomalies (training domain 0).
+
+    Args:
+        anomaly_ids: label ids of ``gtFine`` that are anomalies; 4 (static) and 5 (dynamic) as in MGCDA.
+        ignore_ids: label ids that are ignored; by default every other id without a train id.
+
+    Raises:
+        ValueError: as :func:`cityscapes_label_map`; FileNotFoundError, ValueError: as :class:`AnomalyDataset`.
+    """
+
+    DEFAULT_NAME = 'VoidClass'
+    DEFAULT_DOMAIN = 0
+
+    def __init__(self,
+                 anomaly_ids: Sequence[int] = VOID_CLASS_ANOMALY_IDS,
+                 ignore_ids: Optional[Sequence[int]] = None,
+                 data_prefix: dict = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+                 img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
+                 seg_map_suffix: str = '_gtFine_labelIds.png',
+                 **kwargs) -> None:
+        if 'label_map' in kwargs:
+            raise ValueError(f'{type(self).__name__} takes no label_map: set anomaly_ids and ignore_ids')
+        super().__init__(
+            data_prefix=data_prefix,
+            img_suffix=img_suffix,
+            seg_map_suffix=seg_map_suffix,
+            label_map=cityscapes_label_map(anomaly_ids, ignore_ids),
+            **kwargs)
