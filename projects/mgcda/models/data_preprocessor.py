@@ -6,6 +6,8 @@ from mmengine.model import BaseDataPreprocessor
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from .layers import one_hot_labels
+
 #: Mean and standard deviation of ImageNet's R, G and B in 0..255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -80,6 +82,5 @@ def split_channels(inputs: Tensor, num_classes: int) -> Tuple[Tensor, Tensor, Te
         tuple: image (N, 3, H, W), synthesis (N, 3, H, W), one-hot semantic map (N, num_classes, H, W), all zeros where
         the class is unknown, and uncertainty maps (N, 3, H, W).
     """
-    classes = torch.arange(num_classes, device=inputs.device, dtype=inputs.dtype).view(1, -1, 1, 1)
-    one_hot = (inputs[:, 6:7] == classes).to(inputs.dtype)
+    one_hot = one_hot_labels(inputs[:, 6:7].long(), num_classes).to(inputs.dtype)
     return inputs[:, 0:3], inputs[:, 3:6], one_hot, inputs[:, 7:10]

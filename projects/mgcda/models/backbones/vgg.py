@@ -55,3 +55,8 @@ class VGGPyramid(VGG):
         if self.position == 'last':
             outs.append(x)
         return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'VGGPyramid':
+        """Set the mode as mmpretrain's VGG does, and return the module as torch does."""
+        super().train(mode)
+        return self

@@ -1,0 +1,185 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Write the maps of the frozen networks for a folder of images.
+
+    python tools/dataset_converters/make_maps.py configs/mgcda_cityscapes.py \
+        data/cityscapes/leftImg8bit/train data/maps/cityscapes/train
+
+    python -m torch.distributed.run --nproc_per_node 8 tools/dataset_converters/make_maps.py CONFIG IMAGES OUT \
+        --launcher pytorch
+
+Writes ``OUT/{synthesis,semantic,entropy,perceptual,distance}/NAME.png`` for every image ``IMAGES/**/NAME.{png,jpg}``,
+uint8, at the image's own size, as ``model.frozen`` of the config makes them. A run that was interrupted goes on where it
+stopped: a map that exists is complete. Maps that other settings made are not mixed with new ones.
+"""
+import argparse
+import json
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Dict, List
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import barrier, collect_results, get_dist_info, init_dist, is_distributed
+from mmengine.registry import init_default_scope
+from mmengine.utils import ProgressBar, import_modules_from_strings
+from mmseg.registry import MODELS
+from torch.utils.data import DataLoader, Dataset
+
+from mgcda.datasets.image_io import read_image
+from mgcda.datasets.maps import MAP_KINDS, map_files
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
+SETTINGS_FILE = 'maps.json'
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Write the maps of the frozen networks for a folder of images')
+    parser.add_argument('config', help='config whose model.frozen describes the frozen networks')
+    parser.add_argument('images', help='folder of images, searched recursively')
+    parser.add_argument('out', help='folder of maps to write, the maps_root of a data set')
+    parser.add_argument('--overwrite', action='store_true', help='make maps again that exist already')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read and threads that write, a rank')
+    parser.add_argument('--device', default=None, help='default: the GPU of the rank, or the CPU')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+class ImageFolder(Dataset):
+    """Images of a folder as (relative path, BGR uint8 (H, W, 3))."""
+
+    def __init__(self, root: str, names: List[str]) -> None:
+        self.root = root
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple:
+        name = self.names[index]
+        return name, torch.from_numpy(read_image(os.path.join(self.root, name)))
+
+
+def find_images(root: str) -> List[str]:
+    """Relative paths of the images below ``root``, sorted."""
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'folder of images not found: {root}')
+    names = [
+        os.path.relpath(os.path.join(folder, name), root) for folder, _, files in os.walk(root, followlinks=True)
+        for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+    ]
+    if not names:
+        raise FileNotFoundError(f'no images in {root}: nothing there ends on {" or ".join(IMAGE_SUFFIXES)}')
+    stems = [os.path.splitext(name)[0] for name in names]
+    if len(set(stems)) < len(stems):
+        twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+        raise ValueError(f'images in {root} that differ in their suffix only would share their maps: {twice[:10]}')
+    return sorted(names)
+
+
+def claim_folder(out: str, frozen: dict, overwrite: bool) -> None:
+    """Note the settings in the folder of maps, or compare them with those that its maps were made with."""
+    path = os.path.join(out, SETTINGS_FILE)
+    text = json.dumps(frozen, indent=1, sort_keys=True, default=str)
+    if os.path.isfile(path) and not overwrite:
+        with open(path) as file:
+            if file.read() != text:
+                raise ValueError(f'{out} holds maps made with other settings (see {path}): write to another folder, or '
+                                 'make all of them again with --overwrite')
+        return
+    os.makedirs(out, exist_ok=True)
+    write_file(path, text.encode())
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f'{path}.{os.getpid()}.tmp'
+    with open(temporary, 'wb') as file:
+        file.write(data)
+    os.replace(temporary, path)
+
+
+def to_uint8(maps: Dict[str, torch.Tensor]) -> Dict[str, np.ndarray]:
+    """Maps of one image as they lie on disk."""
+    scale = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
+    arrays = {}
+    for kind in MAP_KINDS:
+        array = (maps[kind][0] * scale[kind]).round().to(torch.uint8).cpu().numpy()
+        arrays[kind] = array.transpose(1, 2, 0) if kind == 'synthesis' else array[0]
+    return arrays
+
+
+def write_maps(paths: Dict[str, str], arrays: Dict[str, np.ndarray]) -> None:
+    """Write the maps of one image."""
+    for kind, path in paths.items():
+        done, data = cv2.imencode('.png', arrays[kind])
+        if not done:
+            raise OSError(f'cannot encode {path}')
+        write_file(path, data.tobytes())
+
+
+def start_processes(launcher: str) -> None:
+    """Start the process group of the launcher: NCCL where there is a GPU, gloo elsewhere."""
+    if launcher != 'none' and not is_distributed():
+        if torch.cuda.is_available():
+            init_dist(launcher)
+        else:
+            torch.distributed.init_process_group('gloo')
+
+
+def main() -> None:
+    """Run the command line."""
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    frozen = cfg.model.get('frozen')
+    if frozen is None:
+        raise ValueError(f'{args.config} has no model.frozen, the networks that make the maps')
+    start_processes(args.launcher)
+    rank, world_size = get_dist_info()
+
+    names = find_images(args.images)
+    if rank == 0:
+        claim_folder(args.out, frozen.to_dict(), args.overwrite)
+    barrier()
+    mine = names[rank::world_size]
+    todo = [
+        name for name in mine
+        if args.overwrite or not all(os.path.isfile(path) for path in map_files(args.out, name).values())
+    ]
+    device = args.device or (f'cuda:{torch.cuda.current_device()}' if torch.cuda.is_available() else 'cpu')
+    network = MODELS.build(frozen).to(device)
+
+    loader = DataLoader(ImageFolder(args.images, todo), batch_size=None, num_workers=args.workers)
+    bar = ProgressBar(len(todo)) if rank == 0 and todo else None
+    with ThreadPoolExecutor(max(args.workers, 1)) as pool:
+        pending: List[Future] = []
+        for name, image in loader:
+            images = image.to(device).permute(2, 0, 1)[None].float()
+            pending.append(pool.submit(write_maps, map_files(args.out, name), to_uint8(network(images))))
+            while len(pending) > 4 * max(args.workers, 1):
+                pending.pop(0).result()
+            if bar is not None:
+                bar.update()
+        for future in pending:
+            future.result()
+
+    written = collect_results([len(todo)], world_size, device='cpu')
+    if rank == 0:
+        print(f'\n{sum(written)} of {len(names)} images: {len(MAP_KINDS)} maps each written to {args.out}, '
+              f'{len(names) - sum(written)} were there already')
+
+
+if __name__ == '__main__':
+    main()
