@@ -1,8 +1,12 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .label_ids import LabelIdToTrainId
 from .load_anomaly_annotations import LoadAnomalyAnnotations
 from .load_dissimilarity_maps import LoadDissimilarityMaps
 from .load_image import LoadImage
 from .pack_dissimilarity_inputs import PackDissimilarityInputs
 from .paste_objects import PasteObjects
 
-__all__ = ['LoadAnomalyAnnotations', 'LoadDissimilarityMaps', 'LoadImage', 'PackDissimilarityInputs', 'PasteObjects']
+__all__ = [
+    'LabelIdToTrainId', 'LoadAnomalyAnnotations', 'LoadDissimilarityMaps', 'LoadImage', 'PackDissimilarityInputs',
+    'PasteObjects'
+]

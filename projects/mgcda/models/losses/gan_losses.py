@@ -89,31 +89,27 @@ class VGGPerceptualLoss(BaseModule):
 
     .. math:: L = \sum_l w_l \, E|F_l(G(m)) - F_l(x)|
 
-    :math:`F_l` is the output of the first convolution (with ReLU) of stage l. Images are RGB in [-1, 1]; they are
-    brought to the mean and deviation of ImageNet. The network never trains, and its weights stay out of
-    checkpoints. From pix2pixHD (Wang et al., CVPR 2018).
+    :math:`F_l` is level l of the network, by default the output of the first convolution (with ReLU) of stage l of
+    VGG19. Images are RGB in [-1, 1]; they are brought to the mean and deviation of ImageNet. The network never trains,
+    and its weights stay out of checkpoints. From pix2pixHD (Wang et al., CVPR 2018).
 
     Args:
-        vgg (dict): A VGG of mmpretrain, without its classifier. It needs weights, by its ``init_cfg``: of a classifier's
-            checkpoint, ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
-        layer_weights (Sequence[float]): w_l, one for each stage. Defaults to (1/32, 1/16, 1/8, 1/4, 1).
+        backbone (dict): The network. It needs weights, by its ``init_cfg``: of a classifier's checkpoint,
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+        layer_weights (Sequence[float]): w_l, one a level. Defaults to (1/32, 1/16, 1/8, 1/4, 1).
         loss_weight (float): Defaults to 10.
 
     Raises:
-        ValueError: If ``layer_weights`` and the stages differ in number.
+        ValueError: If ``layer_weights`` and the levels differ in number.
     """
 
     def __init__(self,
-                 vgg: ConfigType = dict(type='mmpretrain.VGG', depth=19),
+                 backbone: ConfigType = dict(type='VGGPyramid', depth=19, num_stages=5, position='first'),
                  layer_weights: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
                  loss_weight: float = 10.0,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg)
-        self.vgg = MODELS.build(vgg)
-        num_stages = len(self.vgg.stage_blocks)
-        if len(layer_weights) != num_stages:
-            raise ValueError(f'layer_weights must have one weight for each of the {num_stages} stages of the VGG, '
-                             f'got {len(layer_weights)}')
+        self.backbone = MODELS.build(backbone)
         self.layer_weights = tuple(layer_weights)
         self.loss_weight = loss_weight
         self.register_buffer('mean', torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1), persistent=False)
@@ -124,22 +120,19 @@ class VGGPerceptualLoss(BaseModule):
         self._register_load_state_dict_pre_hook(self._keep_weights)
 
     def _keep_weights(self, state_dict: dict, prefix: str, *args) -> None:
-        """Loading a checkpoint leaves the VGG as it is, and does not miss it."""
-        state_dict.update(self.vgg.state_dict(prefix=prefix + 'vgg.'))
+        """Loading a checkpoint leaves the network as it is, and does not miss it."""
+        state_dict.update(self.backbone.state_dict(prefix=prefix + 'backbone.'))
 
     def train(self, mode: bool = True) -> 'VGGPerceptualLoss':
         """Stays in eval mode."""
         return super().train(False)
 
-    def features(self, image: Tensor) -> List[Tensor]:
-        """``image``: RGB float (N, 3, H, W) in [-1, 1]. Returns F_l, one (N, C_l, h_l, w_l) a stage."""
-        x = ((image + 1) * 127.5 - self.mean) / self.std
-        layers, firsts = self.vgg.features, [start for start, _ in self.vgg.range_sub_modules]
-        features = []
-        for i, layer in enumerate(layers[:firsts[-1] + 1]):
-            x = layer(x)
-            if i in firsts:
-                features.append(x)
+    def features(self, image: Tensor) -> Sequence[Tensor]:
+        """``image``: RGB float (N, 3, H, W) in [-1, 1]. Returns F_l, one (N, C_l, h_l, w_l) a level."""
+        features = self.backbone(((image + 1) * 127.5 - self.mean) / self.std)
+        if len(features) != len(self.layer_weights):
+            raise ValueError(f'layer_weights must have one weight for each of the {len(features)} levels of the '
+                             f'backbone, got {len(self.layer_weights)}')
         return features
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -154,5 +147,5 @@ class VGGPerceptualLoss(BaseModule):
 
 
 def _drop_weights(module: VGGPerceptualLoss, state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    for key in [key for key in state_dict if key.startswith(prefix + 'vgg.')]:
+    for key in [key for key in state_dict if key.startswith(prefix + 'backbone.')]:
         del state_dict[key]
