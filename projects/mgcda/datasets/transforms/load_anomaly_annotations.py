@@ -16,7 +16,7 @@ class LoadAnomalyAnnotations(BaseTransform):
     """Load ``seg_map_path`` into ``gt_seg_map``, uint8 (H, W) with 0, 1 and 255 only, by the sample's ``label_map``.
 
     Args:
-        keep_label_ids: also keep the values as stored in ``label_ids`` (not a seg field), for PasteObjects.
+        keep_label_ids: also keep the values as stored, in ``label_ids``, for PasteObjects.
         resize: bring a label of another size to the image's (nearest) instead of refusing it.
 
     Raises:
@@ -52,6 +52,7 @@ class LoadAnomalyAnnotations(BaseTransform):
         results['seg_fields'].append('gt_seg_map')
         if self.keep_label_ids:
             results['label_ids'] = label
+            results['seg_fields'].append('label_ids')
         return results
 
     @staticmethod

@@ -74,6 +74,7 @@ class PasteObjects(BaseTransform):
         if objects is None:
             raise ValueError('PasteObjects needs a data set that offers objects, such as AnomalyMixDataset')
         label_ids = results.pop('label_ids', None)
+        results['seg_fields'] = [field for field in results.get('seg_fields', []) if field != 'label_ids']
         if self.position == 'road' and label_ids is None:
             raise ValueError("position='road' needs LoadAnomalyAnnotations(keep_label_ids=True) before PasteObjects")
         image, target = results['img'], results['gt_seg_map']

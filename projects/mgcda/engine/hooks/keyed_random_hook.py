@@ -1,0 +1,29 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import random
+from typing import Optional, Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmseg.registry import HOOKS
+
+
+@HOOKS.register_module()
+class KeyedRandomHook(Hook):
+    """Reseed Python's, NumPy's and torch's generators before every training iteration from (seed, iteration, rank).
+
+    What a training step draws (dropout, sampling of pixels) is then the same whether the run came there in one go or
+    was resumed. It runs before other hooks and costs no synchronisation with the device.
+    """
+
+    priority = 'HIGHEST'
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Sequence[dict]] = None) -> None:
+        """Seed all generators of the process."""
+        words = np.random.SeedSequence([runner.seed, runner.iter, get_rank()]).generate_state(4)
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        torch.manual_seed(int(words[2]) << 32 | int(words[3]))
