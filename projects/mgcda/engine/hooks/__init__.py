@@ -1,1 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .checkpoint_guard_hook import CheckpointGuardHook
+from .invalid_loss_hook import InvalidLossHook
+from .keyed_random_hook import KeyedRandomHook
+from .synthesis_visualization_hook import SynthesisVisualizationHook
+
+__all__ = ['CheckpointGuardHook', 'InvalidLossHook', 'KeyedRandomHook', 'SynthesisVisualizationHook']

@@ -1,0 +1,69 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, Iterator
+
+import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.visualization import Visualizer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault('MPLBACKEND', 'Agg')
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def load_tool() -> Callable[[str], ModuleType]:
+    """``load_tool('tools/train.py')`` imports a script as a module, with its folder on ``sys.path`` as when it is run."""
+
+    def load(path: str) -> ModuleType:
+        name = 'tool_' + path.removeprefix('tools/').removesuffix('.py').replace('/', '_')
+        if name not in sys.modules:
+            folder = str((ROOT / path).parent)
+            if folder not in sys.path:
+                sys.path.append(folder)
+            spec = importlib.util.spec_from_file_location(name, ROOT / path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]
+
+    return load
+
+
+@pytest.fixture(scope='session')
+def toy_root(tmp_path_factory: pytest.TempPathFactory, load_tool: Callable[[str], ModuleType]) -> Path:
+    """The generated street data sets, at 64x128."""
+    out = tmp_path_factory.mktemp('toy_streets') / 'data'
+    load_tool('tools/dataset_converters/toy_streets.py').make_toy_streets(
+        out, seed=0, num_train=6, num_val=2, num_objects=6, num_test=3, size=(64, 128))
+    return out
+
+
+@pytest.fixture(autouse=True)
+def fresh_run_state() -> Iterator[None]:
+    """Components named by a string are looked up in mmseg's registries, and no run sees the state of an earlier one.
+
+    mmengine names loggers, message hubs and visualizers by config and second: runs in one process could share them.
+    """
+    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        manager._instance_dict.clear()
+    init_default_scope('mmseg')
+    yield

@@ -1,0 +1,201 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""What ``train.py`` and ``test.py`` share: arguments, checks of the config, launching without a GPU."""
+import argparse
+import difflib
+import inspect
+import os
+import os.path as osp
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any, Iterable, Sequence
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS, RUNNERS
+from mmengine.runner import Runner
+
+# `custom_imports` in the configs finds the package here, also where it was not installed.
+PROJECTS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'projects')
+if PROJECTS not in sys.path:
+    sys.path.insert(0, PROJECTS)
+
+RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+# Read from the config by the runner, the tools or mmengine's Config itself.
+OTHER_KEYS = frozenset({
+    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
+    'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
+})
+# Common names of helper variables that look like keys of the runner.
+HELPER_KEYS = frozenset({'train_pipeline', 'val_pipeline', 'test_pipeline'})
+LOCAL_FILE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
+                       'torchvision://', 'modelzoo://', 'pavi://')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: the config\'s, else work_dirs/NAME')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='entries that replace those of the config: key=value, a.b.c=value, key="[1,2]" or key=1,2; nested lists and '
+        'tuples in quotation marks and without spaces: key="[(1,2),(3,4)]"')
+    parser.add_argument(
+        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='what started the processes')
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers of old; LOCAL_RANK takes precedence')
+
+
+def export_local_rank(args: argparse.Namespace) -> None:
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def load_config(args: argparse.Namespace, required: Sequence[str]) -> Config:
+    """The config with the command line applied to it, checked.
+
+    Raises:
+        FileNotFoundError: No such config.
+        ValueError: A required key is missing, or one looks like a misspelt key of the runner.
+    """
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f'config {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    check_keys(cfg, args.config)
+    if args.cfg_options is not None:
+        check_options(cfg, args.cfg_options)
+        cfg.merge_from_dict(args.cfg_options)
+    missing = [key for key in required if cfg.get(key) is None]
+    if missing:
+        raise ValueError(f'{args.config} has no {", ".join(missing)}, which {osp.basename(sys.argv[0])} needs')
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def check_keys(cfg: Config, filename: str) -> None:
+    """Refuse top-level keys that look like a misspelt key of the runner; other names are helper variables."""
+    targets = (RUNNER_KEYS | OTHER_KEYS) - {'tta_pipeline'}
+    for key in sorted(set(cfg.keys()) - RUNNER_KEYS - OTHER_KEYS - HELPER_KEYS):
+        close = difflib.get_close_matches(key.lower(), targets, n=3, cutoff=0.85)
+        if close:
+            raise ValueError(f'{filename}: unknown config key {key!r}, did you mean {" or ".join(map(repr, close))}? '
+                             'Rename it if it is a variable of your own')
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """Refuse ``--cfg-options`` that neither replace an entry of the config nor are known to the runner."""
+    known = set(cfg.keys()) | RUNNER_KEYS | OTHER_KEYS
+    for key in options:
+        top = key.split('.')[0]
+        if top not in known:
+            close = difflib.get_close_matches(top, known, n=3, cutoff=0.6)
+            hint = f', did you mean {" or ".join(map(repr, close))}?' if close else ''
+            raise ValueError(f'--cfg-options {key}: the config has no key {top!r}{hint}')
+
+
+def check_checkpoint_file(filename: str) -> None:
+    """Refuse a local file that is missing, is no checkpoint, or asks to run code. Remote ones are checked when loaded.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a checkpoint, or one with objects that ``torch.load`` refuses.
+    """
+    if filename.startswith(LOCAL_FILE_PREFIXES):
+        return
+    if not osp.isfile(filename):
+        raise FileNotFoundError(f'checkpoint {filename} does not exist')
+    try:
+        try:
+            checkpoint = torch.load(filename, map_location='cpu', weights_only=True, mmap=True)
+        except RuntimeError as error:  # the format before PyTorch 1.6 cannot be mapped
+            if 'mmap' not in str(error):
+                raise
+            checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError, ... for files of other kinds
+        reason = str(error).strip().splitlines()
+        unsafe = any('GLOBAL' in line or 'the checkpoint asks for' in line for line in reason)
+        detail = next((line.strip() for line in reason if 'GLOBAL' in line or 'asks for' in line), (reason or [''])[0])
+        kind = 'is refused: it holds objects that could run code' if unsafe else 'is not a checkpoint, or is damaged'
+        raise ValueError(f'{filename} {kind} ({type(error).__name__}: {detail})') from None
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(f'{filename} is not a checkpoint: it holds no state_dict')
+
+
+def guard_checkpoints(cfg: Config) -> None:
+    """Have checkpoints of another architecture refused, where the package is imported and the config has not asked for it."""
+    hooks = cfg.get('custom_hooks') or []
+    registered = HOOKS.get('mmseg.CheckpointGuardHook') or HOOKS.get('CheckpointGuardHook')
+    if registered and not any('CheckpointGuardHook' in str(hook.get('type')) for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type='mmseg.CheckpointGuardHook')]
+
+
+def prepare_launcher(cfg: Config) -> None:
+    """On a machine without a GPU, start gloo (mmengine's own start needs one) and have the model wrapped for the CPU."""
+    if cfg.launcher == 'none' or torch.cuda.is_available():
+        return
+    export_ranks(cfg.launcher)
+    if not torch.distributed.is_initialized():
+        timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
+                   find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper.update(cfg.get('model_wrapper_cfg') or {})
+    wrapper['device_ids'] = None
+    cfg.model_wrapper_cfg = wrapper
+    if cfg.get('sync_bn') is not None or replace_sync_bn(cfg.model):
+        print_log('SyncBN needs GPUs: each process uses plain BN on its own batch', logger='current')
+        cfg.sync_bn = None
+
+
+def export_ranks(launcher: str) -> None:
+    """Name rank, world size and the address of rank 0 as torch.distributed expects them; torchrun has done so already."""
+    env = os.environ
+    if launcher == 'slurm':
+        ranks = dict(RANK=env['SLURM_PROCID'], WORLD_SIZE=env['SLURM_NTASKS'], LOCAL_RANK=env.get('SLURM_LOCALID', '0'))
+    elif launcher == 'mpi':
+        ranks = dict(RANK=env['OMPI_COMM_WORLD_RANK'], WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
+                     LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'])
+    else:
+        return
+    env.update(ranks)
+    env.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in env:
+        env['MASTER_ADDR'] = first_slurm_host(env['SLURM_NODELIST']) if launcher == 'slurm' else '127.0.0.1'
+
+
+def first_slurm_host(node_list: str) -> str:
+    listing = subprocess.run(['scontrol', 'show', 'hostnames', node_list], check=True, capture_output=True, text=True)
+    return listing.stdout.split()[0]
+
+
+def replace_sync_bn(node: Any) -> bool:
+    """Replace SyncBN by BN everywhere in a model's config; True where there was one."""
+    replaced = False
+    if isinstance(node, (dict, ConfigDict)):
+        if node.get('type') in ('SyncBN', 'MMSyncBN'):
+            node['type'] = 'BN'
+            replaced = True
+        children: Iterable[Any] = node.values()
+    else:
+        children = node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        replaced = replace_sync_bn(child) or replaced
+    return replaced
+
+
+def build_runner(cfg: Config) -> Runner:
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside wrappers for parallel runs and for test-time augmentation."""
+    while hasattr(model, 'module') and isinstance(model.module, torch.nn.Module):
+        model = model.module
+    return model

@@ -1,0 +1,75 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Test a model: ``python tools/test.py CONFIG CHECKPOINT``. Takes the arguments of MMSegmentation's tool of the same name."""
+import argparse
+from typing import Dict, Optional, Sequence
+
+from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
+                          guard_checkpoints, load_config, prepare_launcher, unwrap)
+from mmengine.config import Config
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a model')
+    add_common_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file or address')
+    parser.add_argument('--out', metavar='DIR', help='folder that the metric writes the predictions to')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', metavar='DIR', help='folder for painted predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that a window stays')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation, with tta_model and tta_pipeline')
+    args = parser.parse_args(argv)
+    export_local_rank(args)
+    return args
+
+
+def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need the hook default_hooks.visualization, which the config does not have')
+    hook['draw'] = True
+    if args.show:
+        hook.update(show=True, wait_time=args.wait_time)
+    if args.show_dir:
+        if cfg.get('visualizer') is None:
+            raise ValueError('--show-dir needs a visualizer, which the config does not have')
+        cfg.visualizer['save_dir'] = args.show_dir
+
+
+def enable_tta(cfg: Config) -> None:
+    missing = [key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None]
+    if missing:
+        raise ValueError(f'--tta needs {" and ".join(missing)} in the config')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.tta_model.module = cfg.model
+    cfg.model = cfg.tta_model
+
+
+def enable_output(cfg: Config, folder: str) -> None:
+    if not isinstance(cfg.test_evaluator, dict):
+        raise ValueError('--out needs test_evaluator to be a single dict, as its one metric writes to that folder')
+    cfg.test_evaluator.update(output_dir=folder, keep_results=True)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
+    args = parse_args(argv)
+    cfg = load_config(args, required=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
+    check_checkpoint_file(args.checkpoint)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show or args.show_dir:
+        enable_visualization(cfg, args)
+    if args.tta:
+        enable_tta(cfg)
+    if args.out is not None:
+        enable_output(cfg, args.out)
+    guard_checkpoints(cfg)
+    prepare_launcher(cfg)
+    runner = build_runner(cfg)
+    model = unwrap(runner.model)
+    if hasattr(model, 'switch_to_deploy'):
+        model.switch_to_deploy()
+    return runner.test()
+
+
+if __name__ == '__main__':
+    main()

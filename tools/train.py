@@ -1,0 +1,59 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's tool of the same name."""
+import argparse
+from typing import Optional, Sequence
+
+import torch
+from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
+                          guard_checkpoints, load_config, prepare_launcher)
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from the latest checkpoint in the work dir, or from load_from')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    args = parser.parse_args(argv)
+    export_local_rank(args)
+    return args
+
+
+def enable_amp(cfg: Config) -> None:
+    """Have the optimizer wrapper train in mixed precision.
+
+    Raises:
+        ValueError: There is no GPU, or the wrapper is of a type that has no such twin.
+    """
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind == 'AmpOptimWrapper':
+        print_log('The config trains in mixed precision already', logger='current')
+        return
+    if kind != 'OptimWrapper':
+        raise ValueError(f'--amp needs optim_wrapper.type to be OptimWrapper, got {kind}')
+    if not torch.cuda.is_available():
+        raise ValueError('--amp needs a GPU, and there is none')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def main(argv: Optional[Sequence[str]] = None) -> Runner:
+    args = parse_args(argv)
+    cfg = load_config(args, required=('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
+    if args.amp:
+        enable_amp(cfg)
+    cfg.resume = args.resume
+    if cfg.get('load_from'):
+        check_checkpoint_file(cfg.load_from)
+    guard_checkpoints(cfg)
+    prepare_launcher(cfg)
+    runner = build_runner(cfg)
+    runner.train()
+    return runner
+
+
+if __name__ == '__main__':
+    main()
