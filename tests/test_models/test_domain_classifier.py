@@ -2,11 +2,11 @@
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 from torch import nn
 
 from mgcda.models.discriminators import DomainClassifier
 from mgcda.models.layers import Projector
-from mmseg.registry import MODELS
 
 
 def widths(module):

@@ -4,10 +4,9 @@ from typing import Optional, Sequence
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor, nn
-
 from mmseg.registry import MODELS
 from mmseg.utils import OptMultiConfig
+from torch import Tensor, nn
 
 
 @MODELS.register_module()

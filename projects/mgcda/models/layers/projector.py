@@ -3,10 +3,9 @@
 from typing import Sequence
 
 from mmengine.model import BaseModule
-from torch import Tensor, nn
-
 from mmseg.registry import MODELS
 from mmseg.utils import OptMultiConfig
+from torch import Tensor, nn
 
 
 @MODELS.register_module()

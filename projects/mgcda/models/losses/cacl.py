@@ -4,10 +4,10 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
+from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, NORMAL
-from mmseg.registry import MODELS
 
 STRATEGIES = ('anomaly_aware', 'random')
 #: Stands for the logarithm of nothing: finite, so that gradients stay finite, and far below any similarity.

@@ -4,9 +4,8 @@ from typing import Sequence, Union
 
 import torch
 from mmengine.registry import FUNCTIONS
-from torch import Tensor, nn
-
 from mmseg.registry import MODELS
+from torch import Tensor, nn
 
 VOID_CLASS = 0
 ANOMALY_MIX = 1
