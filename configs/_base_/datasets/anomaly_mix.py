@@ -1,0 +1,22 @@
+# Ready composites of Cityscapes and COCO (tools/dataset_converters/make_anomaly_mix.py), one domain; offline maps.
+work_size = (256, 512)  # (H, W)
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='LoadAnomalyAnnotations'),
+    dict(type='LoadDissimilarityMaps'),
+    dict(type='Resize', scale=work_size[::-1], keep_ratio=False),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDissimilarityInputs')
+]
+anomaly_mix = dict(
+    type='CompositeDataset',
+    data_root='data/anomaly_mix/',
+    data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+    maps_root='data/maps/anomaly_mix/train',
+    pipeline=train_pipeline)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DomainBalancedSampler', batch_size=8),
+    dataset=dict(type='MultiDomainDataset', datasets=[anomaly_mix]))
