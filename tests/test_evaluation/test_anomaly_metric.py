@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,37 +139,43 @@ def test_score_maps_are_not_kept_unless_asked_for(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def run_rank(rank, store, out, folder, indices):
-    """Evaluate the samples of one rank; what came out is written as JSON, or the error's text."""
-    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    evaluator = Evaluator(AnomalyMetric(output_dir=folder))
-    evaluator.process([make_sample(index, 'A' if index % 2 else 'B') for index in indices])
-    try:
-        result = evaluator.evaluate(5)
-    except ValueError as error:
-        result = str(error)
-    Path(out).write_text(json.dumps(result))
+SPLITS = (((0, 1, 2), (3, 4)), ((0, 2, 4), (1, 3)), ((0, 1, 2), (2, 3, 4)), ((0, 1, 2, 3, 4), ()), ((0, 1), (2, 3)))
+
+
+def run_rank(rank, folder):
+    """Evaluate each split on one of two ranks; what came out, or the error's text, is written as JSON."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    outcomes = []
+    for number, split in enumerate(SPLITS):
+        evaluator = Evaluator(AnomalyMetric(output_dir=f'{folder}/maps{number}'))
+        evaluator.process([make_sample(index, 'A' if index % 2 else 'B') for index in split[rank]])
+        try:
+            outcomes.append(evaluator.evaluate(5))
+        except ValueError as error:
+            outcomes.append(str(error))
+    Path(folder, f'{rank}.json').write_text(json.dumps(outcomes))
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize('split', [((0, 1, 2), (3, 4)), ((0, 2, 4), (1, 3)), ((0, 1, 2), (2, 3, 4)),
-                                   ((0, 1, 2, 3, 4), ())])
-def test_two_processes_agree_with_one(tmp_path, split):
+def test_two_processes_agree_with_one(tmp_path):
     processes = []
-    for rank, indices in enumerate(split):
+    for rank in range(2):
         code = (f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_anomaly_metric as t; '
-                f't.run_rank({rank}, {str(tmp_path / "store")!r}, {str(tmp_path / str(rank))!r}, '
-                f'{str(tmp_path / "maps")!r}, {indices})')
-        processes.append(subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stderr=subprocess.PIPE))
+                f't.run_rank({rank}, {str(tmp_path)!r})')
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+        processes.append(
+            subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stderr=subprocess.PIPE, env=environment))
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors.decode()
-    results = [json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1)]
-    assert results[0] == results[1]
-    if split[0][-1] in split[1]:
-        assert 'counted twice, the first is images/2.jpg of B' in results[0]
-        return
+    of_rank = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)]
+    assert of_rank[0] == of_rank[1]
+
     evaluator = Evaluator(AnomalyMetric())
     evaluator.process([make_sample(index, 'A' if index % 2 else 'B') for index in range(5)])
-    assert results[0] == evaluator.evaluate(5)
-    assert len(list((tmp_path / 'maps').rglob('*.npy'))) == 5
+    alone = evaluator.evaluate(5)
+    for number in (0, 1, 3):
+        assert of_rank[0][number] == alone
+        assert len(list((tmp_path / f'maps{number}').rglob('*.npy'))) == 5
+    assert 'counted twice, the first is images/2.jpg of B' in of_rank[0][2]
+    assert 'has 5 samples, 4 were counted (2 of A, 2 of B)' in of_rank[0][4]

@@ -1,4 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .dissimilarity_head import DissimilarityDecodeHead
+from .espnetv2_head import ESPNetv2Head
 
-__all__ = ['DissimilarityDecodeHead']
+__all__ = ['DissimilarityDecodeHead', 'ESPNetv2Head']

@@ -1,0 +1,2 @@
+_base_ = './espnetv2_msp_road-anomaly.py'
+model = dict(score='max_logit')
