@@ -83,7 +83,8 @@ class AnomalyMixin:
         if hasattr(self, TRAIN_ONLY):
             target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
             embedding = self.train_only['projector'](taps['embedding'])
-            losses['loss_cacl'] = self.train_only['contrast'](embedding, taps['anomaly_logit'], target, domains)
+            contrast = self.train_only['contrast']
+            losses[contrast.loss_name] = contrast(embedding, taps['anomaly_logit'], target, domains)
         return losses
 
     # Inference

@@ -1,0 +1,12 @@
+# The dissimilarity network on VoidClass and AnomalyMix, without alignment: the baseline that MGCDA is built on.
+_base_ = [
+    './models/dissimilarity_vgg16.py', './datasets/mgcda_train.py', './datasets/anomaly_benchmarks.py',
+    './schedules/mgcda_50e.py', './default_runtime.py'
+]
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    dataset=_base_.fs_lost_and_found)
+val_evaluator = dict(type='AnomalyMetric')

@@ -1,0 +1,11 @@
+# MGCDA with the paper's hyper-parameters (section 4.2): MDAT (section 3.3) and CACL (section 3.4).
+_base_ = './_base_/dissimilarity_cityscapes.py'
+default_hooks = dict(
+    mdat=dict(
+        type='MDATHook',
+        feature_classifier=dict(type='DomainClassifier', in_channels=512),
+        output_classifier=dict(type='DomainClassifier', in_channels=1, channels=(32, 64, 128, 256))))
+model = dict(
+    train_only=dict(
+        projector=dict(type='Projector', in_channels=64, channels=(64, 128)),
+        contrast=dict(type='CACLLoss', loss_weight=0.1)))
