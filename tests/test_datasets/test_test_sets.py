@@ -1,0 +1,147 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""RoadAnomaly, Fishyscapes and SynBoost's folders in their layouts."""
+import json
+
+import numpy as np
+import pytest
+
+from mgcda.datasets import FishyscapesDataset, RoadAnomalyDataset, SynBoostDataset
+from mgcda.labels import ANOMALY_METAINFO
+
+H, W = 8, 10
+PIPELINE = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')]
+IMAGE = np.full((H, W, 3), 128, np.uint8)
+
+
+def label_of(*values):
+    return np.resize(np.array(values, np.uint8), (H, W))
+
+
+def targets(sample):
+    return sample['data_samples'].gt_sem_seg.data[0].numpy()
+
+
+@pytest.fixture
+def road_anomaly(tmp_path, write_image):
+    for i, name in enumerate(('cow.jpg', 'tyre.png', 'extra.jpg')):
+        write_image(tmp_path / 'frames' / name, IMAGE)
+        stem = name.split('.')[0]
+        write_image(tmp_path / f'frames/{stem}.labels/labels_semantic.png', label_of(0, 2))
+        write_image(tmp_path / f'frames/{stem}.labels/labels_semantic_color.png', IMAGE)
+    (tmp_path / 'frame_list.json').write_text(json.dumps(['tyre.png', 'cow.jpg']))
+    return tmp_path
+
+
+def test_road_anomaly_official(road_anomaly):
+    dataset = RoadAnomalyDataset(data_root=str(road_anomaly), pipeline=PIPELINE, test_mode=True)
+    assert [info['img_path'].split('/')[-1] for info in map(dataset.get_data_info, range(len(dataset)))] == [
+        'cow.jpg', 'tyre.png']
+    sample = dataset[0]
+    np.testing.assert_array_equal(targets(sample), label_of(0, 1))
+    assert sample['data_samples'].dataset_name == 'RoadAnomaly' and 'domain' not in sample['data_samples']
+    assert dataset.metainfo['classes'] == ANOMALY_METAINFO['classes']
+
+
+def test_road_anomaly_without_frame_list_takes_all(road_anomaly):
+    (road_anomaly / 'frame_list.json').unlink()
+    assert len(RoadAnomalyDataset(data_root=str(road_anomaly))) == 3
+
+
+def test_road_anomaly_frame_list_errors(road_anomaly):
+    (road_anomaly / 'frame_list.json').write_text(json.dumps(['cow.jpg', 'zebra.jpg']))
+    with pytest.raises(FileNotFoundError, match='1 listed images are not in .*zebra'):
+        RoadAnomalyDataset(data_root=str(road_anomaly))
+    (road_anomaly / 'frame_list.json').write_text('[')
+    with pytest.raises(ValueError, match='frame_list.json is not valid JSON'):
+        RoadAnomalyDataset(data_root=str(road_anomaly))
+
+
+def test_road_anomaly_value_outside_the_contract(road_anomaly, write_image):
+    write_image(road_anomaly / 'frames/cow.labels/labels_semantic.png', label_of(0, 1, 2))
+    with pytest.raises(ValueError, match=r'labels_semantic.png holds the values \[1\]'):
+        RoadAnomalyDataset(data_root=str(road_anomaly), pipeline=PIPELINE, test_mode=True)[0]
+
+
+def test_road_anomaly_image_without_label(road_anomaly):
+    (road_anomaly / 'frames/cow.labels/labels_semantic.png').unlink()
+    with pytest.raises(ValueError, match='1 images without label file: cow.jpg'):
+        RoadAnomalyDataset(data_root=str(road_anomaly))
+
+
+def test_road_anomaly_repackaged(tmp_path, write_image):
+    write_image(tmp_path / 'original' / 'cow.jpg', IMAGE)
+    write_image(tmp_path / 'labels' / 'cow.png', label_of(0, 1))
+    dataset = RoadAnomalyDataset(data_root=str(tmp_path), pipeline=PIPELINE, test_mode=True)
+    assert dataset.layout == 'original'
+    np.testing.assert_array_equal(targets(dataset[0]), label_of(0, 1))
+    with pytest.raises(ValueError, match='layout'):
+        RoadAnomalyDataset(data_root=str(tmp_path), layout='new')
+
+
+@pytest.mark.parametrize('label_format, expected', [('fishyscapes', (0, 1, 255, 255, 255)),
+                                                    ('lost_and_found', (255, 0, 1, 1, 255))])
+def test_fishyscapes(tmp_path, write_image, label_format, expected):
+    write_image(tmp_path / 'original' / '0.png', IMAGE)
+    write_image(tmp_path / 'labels' / '0.png', label_of(0, 1, 2, 200, 255))
+    dataset = FishyscapesDataset(
+        data_root=str(tmp_path), label_format=label_format, dataset_name='FS_Static', pipeline=PIPELINE, test_mode=True)
+    np.testing.assert_array_equal(targets(dataset[0]), label_of(*expected))
+    assert dataset[0]['data_samples'].dataset_name == 'FS_Static'
+
+
+def test_fishyscapes_errors(tmp_path, write_image):
+    with pytest.raises(FileNotFoundError, match='folder of images not found'):
+        FishyscapesDataset(data_root=str(tmp_path))
+    write_image(tmp_path / 'original' / '0.png', IMAGE)
+    write_image(tmp_path / 'labels' / '1.png', label_of(0))
+    with pytest.raises(ValueError, match='1 images without label file: 0.png; 1 label files without image: 1.png'):
+        FishyscapesDataset(data_root=str(tmp_path))
+    with pytest.raises(ValueError, match='label_format'):
+        FishyscapesDataset(data_root=str(tmp_path), label_format='smiyc')
+    with pytest.raises(ValueError, match='dataset_name'):
+        FishyscapesDataset(data_root=str(tmp_path), dataset_name='a/b')
+
+
+FOLDERS = ('original', 'synthesis', 'semantic', 'entropy', 'mae_features', 'logit_distance', 'labels',
+           'labels_with_void_no_ego')
+
+
+@pytest.fixture
+def synboost(tmp_path, write_image):
+    """Files that sort alike but are not named alike, the synthesis smaller than the rest."""
+    for k, folder in enumerate(FOLDERS):
+        for i in range(3):
+            if folder.startswith('labels'):
+                array = label_of(0, 1, 255) if folder == FOLDERS[-1] else label_of(0, 1)
+            else:
+                array = np.full((H, W), 10 * i + k, np.uint8) % 19
+            if folder in ('original', 'synthesis'):
+                array = np.repeat(array[..., None], 3, 2)
+            write_image(tmp_path / folder / f'{folder}_{i}.png', array[::2, ::2] if folder == 'synthesis' else array)
+    return tmp_path
+
+
+def test_synboost_folders(synboost):
+    pipeline = [
+        dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations', resize=True),
+        dict(type='LoadDissimilarityMaps', resize=True), dict(type='PackDissimilarityInputs')
+    ]
+    dataset = SynBoostDataset(data_root=str(synboost), pipeline=pipeline)
+    assert len(dataset) == 3
+    for i in range(3):
+        sample = dataset[i]
+        # channels: image, synthesis, semantic, entropy, perceptual (mae_features), distance (logit_distance)
+        assert [plane.unique().item() for plane in sample['inputs']] == [
+            (10 * i + k) % 19 for k in (0, 0, 0, 1, 1, 1, 2, 3, 4, 5)]
+        np.testing.assert_array_equal(targets(sample), label_of(0, 1))
+        assert sample['data_samples'].domain == 0
+    with_void = SynBoostDataset(data_root=str(synboost), labels='labels_with_void_no_ego', pipeline=pipeline)
+    np.testing.assert_array_equal(targets(with_void[0]), label_of(0, 1, 255))
+
+
+def test_synboost_errors(synboost):
+    with pytest.raises(ValueError, match='labels must be one of'):
+        SynBoostDataset(data_root=str(synboost), labels='void')
+    (synboost / 'entropy' / 'entropy_1.png').unlink()
+    with pytest.raises(ValueError, match='3 images but 2 entropy maps'):
+        SynBoostDataset(data_root=str(synboost))
