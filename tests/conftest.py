@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Iterator
+from typing import Callable
 
 import pytest
 import torch
@@ -57,13 +57,22 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory, load_tool: Callable[[str]
     return out
 
 
-@pytest.fixture(autouse=True)
-def fresh_run_state() -> Iterator[None]:
-    """Components named by a string are looked up in mmseg's registries, and no run sees the state of an earlier one.
+@pytest.fixture
+def forget_runs() -> Callable[[], None]:
+    """Drop the loggers, message hubs and visualizers of earlier runs.
 
-    mmengine names loggers, message hubs and visualizers by config and second: runs in one process could share them.
+    mmengine names them by config and second, so that runs of one process could share them.
     """
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        manager._instance_dict.clear()
+
+    def forget() -> None:
+        for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+            manager._instance_dict.clear()
+
+    return forget
+
+
+@pytest.fixture(autouse=True)
+def fresh_run_state(forget_runs: Callable[[], None]) -> None:
+    """Components named by a string are looked up in mmseg's registries, and no test sees the runs of another."""
+    forget_runs()
     init_default_scope('mmseg')
-    yield

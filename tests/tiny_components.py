@@ -102,4 +102,5 @@ def build_tiny_model(channels: int = 4) -> nn.Module:
         dict(
             type='TinySegmentor',
             backbone=dict(type='TinyBackbone', channels=channels),
-            decode_head=dict(type='FCNHead', in_channels=channels, channels=4, num_convs=1, num_classes=2)))
+            decode_head=dict(
+                type='FCNHead', in_channels=channels, channels=4, num_convs=1, num_classes=2, norm_cfg=dict(type='BN'))))

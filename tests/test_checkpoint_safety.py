@@ -1,0 +1,113 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import builtins
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+
+import mgcda  # noqa: F401
+from mgcda.checkpoint_safety import HISTORY_METHODS, _empty_array, _history_method, _number, _plain_dtype
+
+
+class Call:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function: Callable, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+    def __call__(self) -> None:
+        """Pickle wants what is called to be callable, also where it is itself the result of a call."""
+
+
+def test_message_hub_state_survives(tmp_path: Path) -> None:
+    hub = MessageHub('checkpoint_safety')
+    for step in range(5):
+        hub.update_scalar('train/loss', 1.5 * step, count=2)
+    hub.update_info('best_score', np.float64(0.25))
+    hub.update_info('iter', 4)
+    torch.save(dict(message_hub=hub.state_dict(), state_dict=dict(weight=torch.arange(3.))), tmp_path / 'c.pth')
+
+    loaded = torch.load(tmp_path / 'c.pth', weights_only=True)
+
+    buffer = loaded['message_hub']['log_scalars']['train/loss']
+    assert isinstance(buffer, HistoryBuffer)
+    np.testing.assert_array_equal(buffer.data[0], [0, 1.5, 3, 4.5, 6])
+    np.testing.assert_array_equal(buffer.data[1], [2] * 5)
+    assert buffer.mean() == 1.5 and buffer.max() == 6 and buffer.statistics('current') == 6
+    buffer.update(9.)  # its arrays are not read-only
+    assert loaded['message_hub']['runtime_info']['best_score'] == 0.25
+
+
+@pytest.mark.parametrize('function', [os.system, eval, exec, builtins.__import__, getattr, np.load, torch.load, print])
+def test_calls_are_refused(tmp_path: Path, function: Callable) -> None:
+    marker = tmp_path / 'marker'
+    arguments = {
+        os.system: (f'touch {marker}', ),
+        eval: (f'open({str(marker)!r}, "w")', ),
+        exec: (f'open({str(marker)!r}, "w")', ),
+        getattr: (HistoryBuffer, '__init__'),
+    }.get(function, ('os', ))
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1)), payload=Call(function, *arguments)), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    assert not marker.exists()
+
+
+def test_a_chain_of_getattr_to_eval_is_refused_and_would_have_worked(tmp_path: Path) -> None:
+    """getattr(HistoryBuffer.min, '__globals__')['__builtins__']['eval'] is the way out that the real getattr opens."""
+    marker = tmp_path / 'marker'
+    code = f'__import__("pathlib").Path({str(marker)!r}).touch()'
+    getter = Call(getattr, Call(getattr, HistoryBuffer, 'min'), '__globals__')
+    lookup = Call(Call(getattr, getter, 'get'), '__builtins__')
+    chain = Call(Call(Call(getattr, lookup, 'get'), 'eval'), code)
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1)), payload=chain), tmp_path / 'evil.pth')
+
+    with pytest.raises(pickle.UnpicklingError, match='getattr'):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(chain, protocol=2))
+    assert marker.exists()
+
+
+@pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (HistoryBuffer, 'update'), (HistoryBuffer, '__globals__'),
+                                  (HistoryBuffer(), 'min'), (builtins, 'eval'), (os, 'system'), (HistoryBuffer, ),
+                                  (HistoryBuffer, 'min', None), (HistoryBuffer, ['min']), (dict, 'get')])
+def test_getattr_is_guarded(args: tuple) -> None:
+    with pytest.raises(pickle.UnpicklingError, match='getattr'):
+        _history_method(*args)
+
+
+def test_the_four_statistics_are_allowed() -> None:
+    assert [_history_method(HistoryBuffer, name) for name in HISTORY_METHODS] == [
+        HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, HistoryBuffer.mean]
+
+
+@pytest.mark.parametrize('name', ['O', 'V8', 'S4', [('a', 'O')], 'M8[s]', 'f8,O', object, None])
+def test_numpy_types_are_numbers(name: Any) -> None:
+    with pytest.raises(pickle.UnpicklingError, match='numpy type'):
+        _plain_dtype(name)
+
+
+def test_numpy_arrays_start_empty_and_scalars_fit() -> None:
+    assert _empty_array(np.ndarray, (0, ), b'b').shape == (0, )
+    for args in ((np.memmap, (0, ), b'b'), (np.ndarray, (1 << 40, ), b'b'), (np.ndarray, (0, ), 'O')):
+        with pytest.raises(pickle.UnpicklingError, match='array'):
+            _empty_array(*args)
+    assert _number(np.dtype('f8'), np.float64(2.5).tobytes()) == 2.5
+    for args in ((np.dtype('f8'), b'1234'), (np.dtype('O'), b'12345678'), ('f8', b'12345678')):
+        with pytest.raises(pickle.UnpicklingError, match='scalar'):
+            _number(*args)
+
+
+def test_object_arrays_in_checkpoints_are_refused(tmp_path: Path) -> None:
+    torch.save(dict(values=np.array([{'a': 1}, None], dtype=object)), tmp_path / 'objects.pth')
+    with pytest.raises(pickle.UnpicklingError, match='numpy type'):
+        torch.load(tmp_path / 'objects.pth', weights_only=True)
