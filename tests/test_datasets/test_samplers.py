@@ -33,13 +33,14 @@ def full(key):
     return int(key), key.seed, key.position
 
 
-@pytest.mark.parametrize('sizes, counts, world_size', [((7, 3), (4, 4), 1), ((7, 3), (1, 3), 2), ((2, 9, 4), (2, 1, 1), 3),
-                                                       ((5, ), (4, ), 1)])
+@pytest.mark.parametrize('sizes, counts, world_size', [((7, 3), (4, 4), 1), ((7, 3), (1, 3), 2),
+                                                       ((2, 9, 4), (2, 1, 1), 3), ((5, ), (4, ), 1)])
 @pytest.mark.parametrize('infinite', [False, True])
 def test_every_batch_of_every_rank_is_balanced(monkeypatch, sizes, counts, world_size, infinite):
     size, starts = sum(counts), [sum(sizes[:d]) for d in range(len(sizes))]
     for rank in range(world_size):
-        sampler = build(monkeypatch, sizes, rank, world_size, batch_size=size, num_per_domain=counts, infinite=infinite)
+        sampler = build(
+            monkeypatch, sizes, rank, world_size, batch_size=size, num_per_domain=counts, infinite=infinite)
         rows = batches(sampler, 11 if infinite else None)
         assert len(rows) == (11 if infinite else max(-(-s // (c * world_size)) for s, c in zip(sizes, counts)))
         assert len(sampler) == size * max(-(-s // (c * world_size)) for s, c in zip(sizes, counts))

@@ -84,7 +84,8 @@ def test_fishyscapes(tmp_path, write_image, label_format, expected):
     write_image(tmp_path / 'original' / '0.png', IMAGE)
     write_image(tmp_path / 'labels' / '0.png', label_of(0, 1, 2, 200, 255))
     dataset = FishyscapesDataset(
-        data_root=str(tmp_path), label_format=label_format, dataset_name='FS_Static', pipeline=PIPELINE, test_mode=True)
+        data_root=str(tmp_path), label_format=label_format, dataset_name='FS_Static', pipeline=PIPELINE,
+        test_mode=True)
     np.testing.assert_array_equal(targets(dataset[0]), label_of(*expected))
     assert dataset[0]['data_samples'].dataset_name == 'FS_Static'
 

@@ -52,8 +52,8 @@ def test_void_class_default_follows_the_paper(cityscapes):
 def test_void_class_options(cityscapes):
     results = void_class(cityscapes, pipeline=LOAD, anomaly_ids=(4, 26), ignore_ids=(0, 1, 2, 3))[0]
     ids, target = results['label_ids'], results['gt_seg_map']
-    assert {i: int(target[ids == i][0]) for i in (0, 3, 4, 5, 7, 26, 33)} == {0: 255, 3: 255, 4: 1, 5: 0, 7: 0, 26: 1,
-                                                                             33: 0}
+    found = {i: int(target[ids == i][0]) for i in (0, 3, 4, 5, 7, 26, 33)}
+    assert found == {0: 255, 3: 255, 4: 1, 5: 0, 7: 0, 26: 1, 33: 0}
 
 
 @pytest.mark.parametrize('options, message', [
@@ -89,8 +89,9 @@ def test_missing_folder_and_empty_folder(cityscapes, tmp_path):
 def test_files_that_do_not_pair_up(cityscapes):
     (cityscapes / 'gtFine/train/a/a_2_gtFine_labelIds.png').unlink()
     (cityscapes / 'leftImg8bit/train/b/b_3_leftImg8bit.png').unlink()
-    with pytest.raises(ValueError, match='1 images without label file: a/a_2_leftImg8bit.png; '
-                       '1 label files without image: b/b_3_gtFine_labelIds.png'):
+    message = ('1 images without label file: a/a_2_leftImg8bit.png; '
+               '1 label files without image: b/b_3_gtFine_labelIds.png')
+    with pytest.raises(ValueError, match=message):
         void_class(cityscapes)
 
 
@@ -148,7 +149,8 @@ def test_run_length_masks(coco, compressed):
     runs = np.diff(np.flatnonzero(np.diff(mask.flatten('F'), prepend=1 - mask[0, 0], append=2)))
     rle = coco_mask.encode(mask)
     for annotation in content['annotations']:
-        annotation['segmentation'] = dict(size=[40, 60], counts=rle['counts'].decode() if compressed else runs.tolist())
+        counts = rle['counts'].decode() if compressed else runs.tolist()
+        annotation['segmentation'] = dict(size=[40, 60], counts=counts)
     with open(f'{args["data_root"]}/instances.json', 'w') as file:
         json.dump(content, file)
     np.testing.assert_array_equal(CocoObjects(**args).crop(0)[1], mask[10:30, 10:30])
@@ -259,7 +261,8 @@ class OneObject:
 
 def paste_square(**options):
     results = dict(img=np.zeros((100, 200, 3), np.uint8), gt_seg_map=np.full((100, 200), 255, np.uint8),
-                   objects=OneObject(), label_ids=np.zeros((100, 200), np.uint8), seg_fields=['gt_seg_map', 'label_ids'])
+                   objects=OneObject(), label_ids=np.zeros((100, 200), np.uint8),
+                   seg_fields=['gt_seg_map', 'label_ids'])
     results['label_ids'][60, 50:150] = 7
     results = PasteObjects(**{'num_objects': 1, 'max_upscale': 10, **options})(results)
     assert results['seg_fields'] == ['gt_seg_map'] and 'label_ids' not in results and 'objects' not in results

@@ -68,7 +68,8 @@ def test_missing_label(sample, tmp_path):
 
 def test_channels_of_the_packed_tensor(sample):
     results, image, label = sample
-    packed = Compose([LoadImage(), LoadAnomalyAnnotations(), LoadDissimilarityMaps(), PackDissimilarityInputs()])(results)
+    steps = [LoadImage(), LoadAnomalyAnnotations(), LoadDissimilarityMaps(), PackDissimilarityInputs()]
+    packed = Compose(steps)(results)
     inputs = packed['inputs']
     assert inputs.dtype == torch.uint8 and inputs.shape == (10, H, W) and inputs.is_contiguous()
     np.testing.assert_array_equal(inputs[:3].permute(1, 2, 0).numpy(), image)

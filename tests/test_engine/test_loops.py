@@ -13,10 +13,10 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmseg.registry import DATASETS, HOOKS, MODELS
 from torch import nn
 
 import mgcda  # noqa: F401
-from mmseg.registry import DATASETS, HOOKS, MODELS
 
 RUNS = itertools.count()
 

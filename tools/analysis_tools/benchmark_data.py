@@ -4,8 +4,8 @@
     python tools/analysis_tools/benchmark_data.py configs/_base_/datasets/anomaly_mix_paste.py
     python tools/analysis_tools/benchmark_data.py --size 1024 2048
 
-Without a config, images (PNG), labels and COCO objects (JPEG) of the usual sizes are made in a temporary folder. Both runs
-interleave, so that they see the same load. Crops are not cached unless the config says so.
+Without a config, images (PNG), labels and COCO objects (JPEG) of the usual sizes are made in a temporary folder, and
+crops are not cached. Both runs interleave, so that they see the same load.
 """
 import argparse
 import json

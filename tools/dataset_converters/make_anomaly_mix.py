@@ -6,11 +6,11 @@
     python -m torch.distributed.run --nproc_per_node 8 tools/dataset_converters/make_anomaly_mix.py CONFIG OUT \
         --launcher pytorch
 
-Writes ``OUT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png`` and ``OUT/gtFine/SPLIT/CITY/NAME_gtFine_anomaly.png`` (0 normal,
-1 anomaly, 255 void), the layout of CompositeDataset, one composite for every image of the config's AnomalyMixDataset, made by
-the first part of its pipeline, up to PasteObjects. A composite depends on the seed and its number only, not on how many
-processes write. A run that was interrupted goes on where it stopped; composites of other settings are not mixed with new
-ones.
+Writes ``OUT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png`` and ``OUT/gtFine/SPLIT/CITY/NAME_gtFine_anomaly.png`` (0
+normal, 1 anomaly, 255 void), the layout of CompositeDataset, one composite for every image of the config's
+AnomalyMixDataset, made by the first part of its pipeline, up to PasteObjects. A composite depends on the seed and its
+number only, not on how many processes write. A run that was interrupted goes on where it stopped; composites of other
+settings are not mixed with new ones.
 """
 import argparse
 import json

@@ -9,7 +9,10 @@ train_pipeline = [
     dict(type='PackDissimilarityInputs')
 ]
 synboost = dict(
-    type='SynBoostDataset', data_root='data/synboost/train/', labels='labels_with_void_no_ego', pipeline=train_pipeline)
+    type='SynBoostDataset',
+    data_root='data/synboost/train/',
+    labels='labels_with_void_no_ego',
+    pipeline=train_pipeline)
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,

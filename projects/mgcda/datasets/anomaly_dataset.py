@@ -6,6 +6,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mgcda.labels import ANOMALY, ANOMALY_METAINFO, IGNORE, NORMAL
+
 from .maps import MAP_KINDS, MAPS_HINT, map_files
 from .pairing import list_files, listing, pair_by_name, pair_by_order
 from .randomness import SampleKey, keyed_random

@@ -2,7 +2,6 @@
 from typing import Optional, Sequence, Tuple
 
 import numpy as np
-
 from mmseg.registry import DATASETS
 
 from .coco_objects import CocoObjects
@@ -15,8 +14,8 @@ from .void_class import VoidClassDataset
 class AnomalyMixDataset(VoidClassDataset):
     """Cityscapes with objects of COCO pasted into it as anomalies (training domain 1); void is ignored.
 
-    The pipeline loads image and label and then pastes with :class:`PasteObjects`, whose options say how many objects, how
-    large and where. Composites are made on the fly, so they have no offline maps: for those write composites with
+    The pipeline loads image and label and then pastes with :class:`PasteObjects`, whose options say how many objects,
+    how large and where. Composites are made on the fly, so they have no offline maps: for those write composites with
     ``tools/dataset_converters/make_anomaly_mix.py`` and read them with :class:`CompositeDataset`.
 
     Args:
@@ -24,7 +23,8 @@ class AnomalyMixDataset(VoidClassDataset):
         ignore_ids: label ids that are ignored; by default every id without a train id.
 
     Raises:
-        ValueError: a maps_root, a pipeline without PasteObjects; as :class:`CocoObjects` and :class:`VoidClassDataset`.
+        ValueError: a maps_root, a pipeline without PasteObjects; as :class:`CocoObjects` and
+            :class:`VoidClassDataset`.
     """
 
     DEFAULT_NAME = 'AnomalyMix'

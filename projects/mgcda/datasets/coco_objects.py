@@ -21,7 +21,7 @@ class CocoObjects:
     """Cut-outs of the instances in a COCO annotation file.
 
     The file is read once, when the data set is built; what is kept are a few hundred bytes an instance in flat arrays
-    that worker processes share. Images are opened when an object is drawn, its crops held in a bounded cache a process.
+    that worker processes share. Images are opened when an object is drawn; a bounded cache a process holds crops.
 
     Args:
         ann_file: ``instances*.json``, relative to ``data_root``; polygons or run-length masks.
@@ -81,7 +81,8 @@ class CocoObjects:
                 raise ValueError(f'categories {sorted(wanted - set(names))} are not in {self.ann_file}, which has '
                                  f'{sorted(names)}')
         if not wanted:
-            raise ValueError(f'{self.ann_file} has no usable category: all of {sorted(names)} are classes of Cityscapes')
+            raise ValueError(f'{self.ann_file} has no usable category: all of {sorted(names)} are classes of '
+                             'Cityscapes')
         return {names[name] for name in wanted}
 
     def _index(self, content: dict, categories: Optional[Sequence[str]]) -> None:

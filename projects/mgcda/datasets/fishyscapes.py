@@ -2,6 +2,7 @@
 from mmseg.registry import DATASETS
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL
+
 from .anomaly_dataset import AnomalyDataset
 
 _LABEL_FORMATS = {

@@ -58,7 +58,7 @@ def _check_other(data: bytes, path: str) -> None:
 def check_complete(data: bytes, path: str) -> None:
     """Refuse image files that are cut off or damaged, which OpenCV decodes silently.
 
-    PNG: every chunk's checksum. JPEG: the end marker. Anything else, and JPEGs with an unusual end: one strict decoding.
+    PNG: every chunk's checksum. JPEG: the end marker. Anything else, and JPEGs with an unusual end: strict decoding.
 
     Raises:
         ValueError: the file is truncated, damaged or no image; the message names it.

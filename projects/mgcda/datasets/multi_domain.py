@@ -3,7 +3,6 @@ import bisect
 from typing import Sequence, Tuple, Union
 
 from mmengine.dataset import BaseDataset, ConcatDataset, force_full_init
-
 from mmseg.registry import DATASETS
 
 from .randomness import SampleKey, keyed_random

@@ -6,6 +6,7 @@ from typing import List, Optional
 from mmseg.registry import DATASETS
 
 from mgcda.labels import ANOMALY, NORMAL
+
 from .anomaly_dataset import IMAGE_SUFFIXES, AnomalyDataset
 
 _LAYOUTS = {
@@ -41,7 +42,8 @@ class RoadAnomalyDataset(AnomalyDataset):
     def __init__(self, data_root: str = '', layout: str = 'auto', **kwargs) -> None:
         if layout == 'auto':
             has_original = os.path.isdir(os.path.join(data_root, 'original'))
-            layout = 'original' if has_original and not os.path.isdir(os.path.join(data_root, 'frames')) else 'official'
+            has_frames = os.path.isdir(os.path.join(data_root, 'frames'))
+            layout = 'original' if has_original and not has_frames else 'official'
         if layout not in _LAYOUTS:
             raise ValueError(f"layout must be 'official', 'original' or 'auto', got {layout!r}")
         self.layout = layout

@@ -4,9 +4,8 @@ from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Sampler
-
 from mmseg.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
 
 from .randomness import SampleKey
 
@@ -18,8 +17,8 @@ class DomainBalancedSampler(Sampler):
     """Indices of a MultiDomainDataset such that every batch of every rank holds a fixed number of each domain.
 
     Domain d is one endless stream of shuffled passes over its samples. Global batch k takes the next n_d * world_size
-    draws of it, rank r the r-th n_d of these: the ranks' batches together are the same for any world size, as long as
-    n_d * world_size is. Indices come in batch order, for the stock BatchSampler of the same batch size, and are
+    draws of it, rank r the r-th n_d of these: the ranks' batches together are the same for any world
+    size, as long as n_d * world_size is. Indices come in batch order, for the stock BatchSampler of the same batch size, and are
     :class:`SampleKey`s.
 
     An epoch has max_d ceil(L_d / (n_d * world_size)) batches. By epoch, each epoch starts new passes, so it holds every
@@ -49,8 +48,8 @@ class DomainBalancedSampler(Sampler):
                  shuffle: bool = True,
                  seed: Optional[int] = None) -> None:
         if not hasattr(dataset, 'domain_sizes'):
-            raise TypeError(f'DomainBalancedSampler needs a MultiDomainDataset, got {type(dataset).__name__}; wrap the '
-                            "data set: dict(type='MultiDomainDataset', datasets=[...])")
+            raise TypeError(f'DomainBalancedSampler needs a MultiDomainDataset, got {type(dataset).__name__}; wrap '
+                            "the data set: dict(type='MultiDomainDataset', datasets=[...])")
         self.domain_sizes = tuple(dataset.domain_sizes)
         if not self.domain_sizes or min(self.domain_sizes) < 1:
             raise ValueError(f'every domain needs at least one sample, the sizes are {self.domain_sizes}')

@@ -5,6 +5,7 @@ from mmseg.registry import DATASETS
 
 from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,
                           VOID_CLASS_ANOMALY_IDS)
+
 from .anomaly_dataset import AnomalyDataset
 
 CITYSCAPES_IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')

@@ -4,9 +4,8 @@ from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 from mmengine.dist import get_rank
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from torch.utils.data import DataLoader, Dataset
-
 from mmseg.registry import LOOPS
+from torch.utils.data import DataLoader, Dataset
 
 
 def _shared_seed(runner: Runner) -> int:

@@ -2,7 +2,6 @@
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-
 from mmseg.registry import TRANSFORMS
 
 from ..image_io import read_plane

@@ -4,10 +4,10 @@ import os
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-
 from mmseg.registry import TRANSFORMS
 
 from mgcda.labels import NUM_CITYSCAPES_CLASSES, UNKNOWN_TRAIN_ID
+
 from ..image_io import read_image, read_plane
 from ..maps import MAP_KINDS, MAPS_HINT
 
@@ -21,7 +21,7 @@ class LoadDissimilarityMaps(BaseTransform):
     labels.
 
     Args:
-        resize: bring maps of another size to the image's (semantic: nearest; others: bilinear) instead of refusing them.
+        resize: bring maps of another size to the image's (semantic: nearest; others: bilinear), not refuse them.
 
     Raises:
         FileNotFoundError: a map is missing.

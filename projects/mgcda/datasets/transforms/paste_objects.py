@@ -4,7 +4,6 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-
 from mmseg.registry import TRANSFORMS
 
 from mgcda.labels import ANOMALY
@@ -29,9 +28,9 @@ class PasteObjects(BaseTransform):
         num_objects: smallest and largest number of objects an image.
         scale: range of the longer side of an object's box, as a fraction of the image height; log-uniform.
         max_upscale: an object is never enlarged by more than this factor, whatever ``scale`` asks for.
-        position: ``'anywhere'``: the box lies anywhere inside the image; ``'ground'``: the foot of the object lies below
-            ``horizon``; ``'road'``: the foot stands on a pixel whose label id is in ``road_ids`` (as ``'ground'`` where the
-            image has none), which needs LoadAnomalyAnnotations(keep_label_ids=True).
+        position: ``'anywhere'``: the box lies anywhere inside the image; ``'ground'``: the foot of the object lies
+            below ``horizon``; ``'road'``: the foot stands on a pixel whose label id is in ``road_ids`` (as
+            ``'ground'`` where the image has none), which needs LoadAnomalyAnnotations(keep_label_ids=True).
         horizon: height of the horizon from the top, as a fraction of the image height.
         road_ids: label ids that objects stand on.
         flip_prob: probability that an object is mirrored.
@@ -105,7 +104,8 @@ class PasteObjects(BaseTransform):
         cv2.copyTo(crop, mask, image[window])
         target[window][mask > 0] = ANOMALY
 
-    def _place(self, size: Tuple[int, int], image_size: Tuple[int, int], road: Optional[np.ndarray]) -> Tuple[int, int]:
+    def _place(self, size: Tuple[int, int], image_size: Tuple[int, int],
+               road: Optional[np.ndarray]) -> Tuple[int, int]:
         """Top left corner (x, y) of a box that lies inside the image."""
         free_x, free_y = image_size[0] - size[0], image_size[1] - size[1]
         if self.position == 'road' and road is not None:

@@ -7,7 +7,6 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-
 from mmseg.registry import HOOKS
 
 
