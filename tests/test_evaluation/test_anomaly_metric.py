@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch.utils.data import Dataset
 
 from mgcda.evaluation import AnomalyMetric, PixelCurve
-from mmseg.structures import SegDataSample
 
 
 def make_sample(index, dataset_name='RoadAnomaly', size=(6, 8)):
@@ -179,3 +182,50 @@ def test_two_processes_agree_with_one(tmp_path):
         assert len(list((tmp_path / f'maps{number}').rglob('*.npy'))) == 5
     assert 'counted twice, the first is images/2.jpg of B' in of_rank[0][2]
     assert 'has 5 samples, 4 were counted (2 of A, 2 of B)' in of_rank[0][4]
+
+
+class Echo(BaseModel):
+    """Scores pixels by an image of their own scores; the label lies beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        if mode == 'loss':
+            return dict(loss=self.weight.sum())
+        for scores, sample in zip(inputs, data_samples):
+            sample.anomaly_scores = PixelData(data=scores * self.weight)
+        return data_samples
+
+
+class Samples(Dataset):
+    metainfo = dict(classes=('normal', 'anomaly'))
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        sample = make_sample(index)
+        return dict(inputs=sample.anomaly_scores.data.float(), data_samples=sample)
+
+
+def test_the_best_checkpoint_is_kept_by_a_result(tmp_path):
+    loader = dict(batch_size=2, num_workers=0, dataset=Samples(), sampler=dict(type='DefaultSampler', shuffle=False))
+    runner = Runner(
+        Echo(),
+        work_dir=str(tmp_path),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        val_evaluator=dict(type='AnomalyMetric'),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        val_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='RoadAnomaly/AP', rule='greater')),
+        default_scope='mmseg',
+        log_level='WARNING',
+        experiment_name='best')
+    runner.train()
+    assert (tmp_path / 'best_RoadAnomaly_AP_epoch_1.pth').is_file()
+    best = runner.message_hub.get_info('best_score')
+    assert best == pooled([make_sample(index) for index in range(3)])['AP']

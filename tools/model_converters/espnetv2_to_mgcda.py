@@ -14,11 +14,12 @@ import re
 from typing import Dict, Tuple
 
 import torch
-from mgcda.models.backbones import ESPNetv2
-from mgcda.models.decode_heads import ESPNetv2Head
 from mmseg.datasets import CityscapesDataset
 from mmseg.utils import register_all_modules
 from torch import Tensor
+
+from mgcda.models.backbones import ESPNetv2
+from mgcda.models.decode_heads import ESPNetv2Head
 
 _UNIT = {
     r'proj_1x1\.(conv|bn)': r'reduce.\1',

@@ -1,4 +1,4 @@
-# ESPNetv2, s = 2.0 (Mehta et al., CVPR 2019): 1.25 M parameters.
+# ESPNetv2, s = 2.0 (Mehta et al., CVPR 2019): 0.79 M parameters.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',

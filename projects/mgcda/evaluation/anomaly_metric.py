@@ -9,9 +9,9 @@ import torch
 from mmengine.dist import broadcast_object_list, gather_object, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
-from mmseg.registry import METRICS
 from .curves import PixelCurve
 
 #: Name of the benchmark of samples that name none.
@@ -26,7 +26,8 @@ class AnomalyMetric(BaseMetric):
 
     Reads of each sample ``anomaly_scores`` (1, H, W), float, larger = more anomalous; ``gt_sem_seg`` (1, H, W) with
     0 normal, 1 anomaly, 255 ignored; ``img_path``; and ``dataset_name``, the benchmark that it counts for. Results are
-    keyed by benchmark (``RoadAnomaly/AP``), in percent, unrounded; with one benchmark alone or many the same.
+    keyed by benchmark (``RoadAnomaly/AP``), in percent, unrounded. ``save_best='RoadAnomaly/AP'`` of mmengine's
+    CheckpointHook needs ``rule='greater'``, as it cannot tell from the name.
 
     Pixels are reduced as they come, and curves instead of images are merged across ranks. Every sample must be counted
     once: with several ranks the sampler needs ``round_up=False``.

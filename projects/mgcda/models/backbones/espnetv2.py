@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.model import BaseModule
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-
 from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptMultiConfig
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Depth-wise branches of an EESP unit.
 NUM_BRANCHES = 4
