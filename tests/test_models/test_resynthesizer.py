@@ -196,7 +196,8 @@ def test_perceptual_loss_equals_the_weighted_feature_differences():
         return loss.backbone(torch.from_numpy(x.transpose(0, 3, 1, 2)).float())
 
     expected = 2 * sum(
-        w * (a.double() - b.double()).abs().mean().item() for w, a, b in zip((0.5, 1.0), features(fake), features(real)))
+        w * (a.double() - b.double()).abs().mean().item()
+        for w, a, b in zip((0.5, 1.0), features(fake), features(real)))
     np.testing.assert_allclose(loss(fake, real).item(), expected, rtol=1e-4)
     assert loss(real, real).item() == 0
 

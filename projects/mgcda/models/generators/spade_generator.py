@@ -77,7 +77,8 @@ class SPADEGenerator(BaseModule):
                  out_shuffle: int = 1,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg)
-        for name, value in (('num_classes', num_classes), ('base_channels', base_channels), ('num_stages', num_stages)):
+        for name, value in (('num_classes', num_classes), ('base_channels', base_channels),
+                            ('num_stages', num_stages)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         if out_shuffle not in (1, 2):
