@@ -59,7 +59,7 @@ class SPADEGenerator(BaseModule):
         norm (str): Norm of the SPADE layers: 'instance', 'batch' or 'sync'. Defaults to 'instance'.
         spectral_norm (bool): Whether the blocks' convolutions are spectrally normalised. Defaults to True.
         out_shuffle (int): 2 leaves out the last upsampling and brings the last features to full size by a pixel
-            shuffle by 2, which takes about a third of the operations; 1 is as published. Defaults to 1.
+            shuffle by 2, which saves about a third of the time; 1 is as published. Defaults to 1.
         init_cfg (dict, optional): Initialisation; ``dict(type='Pretrained', checkpoint=..., prefix='generator.')``
             loads a generator out of a checkpoint of ``Resynthesizer``. Defaults to None.
 
