@@ -103,6 +103,50 @@ def test_fishyscapes_errors(tmp_path, write_image):
         FishyscapesDataset(data_root=str(tmp_path), dataset_name='a/b')
 
 
+@pytest.fixture
+def fishyscapes_official(tmp_path, write_image):
+    """Two labels, three images in folders by city, overlays that push one pixel over either end."""
+    for name in ('04_Weg_8_000000_000030', '04_Weg_8_000000_000040', '07_Gasse_000001_000020'):
+        write_image(tmp_path / f'leftImg8bit/test/{name[:-14]}/{name}_leftImg8bit.png', IMAGE)
+    for number, name in enumerate(('04_Weg_8_000000_000030', '07_Gasse_000001_000020')):
+        write_image(tmp_path / f'fs/{number:04d}_{name}_labels.png', label_of(0, 1, 255))
+    return dict(data_root=str(tmp_path), layout='official',
+                data_prefix=dict(img_path='leftImg8bit', seg_map_path='fs'), pipeline=PIPELINE, test_mode=True)
+
+
+def test_fishyscapes_downloads(fishyscapes_official, tmp_path):
+    dataset = FishyscapesDataset(**fishyscapes_official)
+    assert [dataset[i]['data_samples'].img_path.split('/')[-1] for i in range(len(dataset))] == [
+        '04_Weg_8_000000_000030_leftImg8bit.png', '07_Gasse_000001_000020_leftImg8bit.png']
+    np.testing.assert_array_equal(targets(dataset[0]), label_of(0, 1, 255))
+    (tmp_path / 'leftImg8bit/test/07_Gasse/07_Gasse_000001_000020_leftImg8bit.png').unlink()
+    with pytest.raises(ValueError, match='1 labels in .* have no image .*: 0001_07_Gasse_000001_000020_labels.png'):
+        FishyscapesDataset(**fishyscapes_official)
+    with pytest.raises(ValueError, match='needs data_prefix'):
+        FishyscapesDataset(data_root=str(tmp_path), layout='official')
+
+
+def test_fishyscapes_overlays(fishyscapes_official, tmp_path):
+    overlay = np.zeros((H, W, 3), np.int16)
+    overlay[0, 0], overlay[0, 1], overlay[0, 2] = (200, 10, -10), -200, (1, 2, 3)
+    np.savez(tmp_path / 'fs/0000_04_Weg_8_000000_000030_rgb.npz', rgb=overlay)
+    with pytest.raises(ValueError, match='1 labels in .* have no overlay .*: 0001_07_Gasse'):
+        FishyscapesDataset(**fishyscapes_official)
+    np.savez(tmp_path / 'fs/0001_07_Gasse_000001_000020_rgb.npz', rgb=overlay[1:])
+    dataset = FishyscapesDataset(**fishyscapes_official)
+    image = dataset[0]['inputs'].permute(1, 2, 0).numpy()
+    # IMAGE is 128 everywhere; BGR of RGB sums, clipped
+    assert image[0, :4].tolist() == [[118, 138, 255], [0, 0, 0], [131, 130, 129], [128, 128, 128]]
+    assert (image[1:] == 128).all()
+    with pytest.raises(ValueError, match='0001_07_Gasse_000001_000020_rgb.npz has the shape'):
+        dataset[1]
+    (tmp_path / 'fs/0001_07_Gasse_000001_000020_rgb.npz').write_bytes(b'PK')
+    with pytest.raises(ValueError, match='0001_07_Gasse_000001_000020_rgb.npz is damaged'):
+        dataset[1]
+    with pytest.raises(ValueError, match='leave maps_root out'):
+        FishyscapesDataset(maps_root=str(tmp_path), **fishyscapes_official)
+
+
 FOLDERS = ('original', 'synthesis', 'semantic', 'entropy', 'mae_features', 'logit_distance', 'labels',
            'labels_with_void_no_ego')
 

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zipfile
 import zlib
 
 import cv2
@@ -112,3 +113,22 @@ def read_plane(path: str, what: str = 'label file') -> np.ndarray:
             raise ValueError(f'{what} {path} has {plane.shape[2]} channels that differ; it must be single-channel')
         plane = np.ascontiguousarray(plane[..., 0])
     return plane
+
+
+def read_overlay(path: str) -> np.ndarray:
+    """Read what is added to an image, int16 (H, W, 3) in BGR order, from the entry ``rgb`` of a ``.npz`` file.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: the file is damaged or has no such entry.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'overlay not found: {path}')
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            overlay = content['rgb']
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or no .npz file with an entry 'rgb': {error}") from error
+    if overlay.ndim != 3 or overlay.shape[2] != 3:
+        raise ValueError(f"the entry 'rgb' of {path} must have the shape (H, W, 3), got {overlay.shape}")
+    return overlay[..., ::-1].astype(np.int16)

@@ -17,13 +17,13 @@ class DomainBalancedSampler(Sampler):
     """Indices of a MultiDomainDataset such that every batch of every rank holds a fixed number of each domain.
 
     Domain d is one endless stream of shuffled passes over its samples. Global batch k takes the next n_d * world_size
-    draws of it, rank r the r-th n_d of these: the ranks' batches together are the same for any world
-    size, as long as n_d * world_size is. Indices come in batch order, for the stock BatchSampler of the same batch size, and are
-    :class:`SampleKey`s.
+    draws of it, rank r the r-th n_d of these: the ranks' batches together are the same for any world size, as long
+    as n_d * world_size is. Indices come in batch order, for the stock BatchSampler of the same batch size, and are
+    :class:`SampleKey` objects.
 
-    An epoch has max_d ceil(L_d / (n_d * world_size)) batches. By epoch, each epoch starts new passes, so it holds every
-    sample of the domain that needs the most batches; shorter domains are reshuffled and cycled. With ``infinite=True``
-    passes go on across epochs and the iterator never ends.
+    An epoch has max_d ceil(L_d / (n_d * world_size)) batches. By epoch, each epoch starts new passes, so it holds
+    every sample of the domain that needs the most batches; shorter domains are reshuffled and cycled. With
+    ``infinite=True`` passes go on across epochs and the iterator never ends.
 
     Args:
         dataset: a MultiDomainDataset.

@@ -1,0 +1,103 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""The data set configs, unchanged, on generated files in the layouts that they name."""
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mgcda.datasets import MAP_KINDS
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
+TRAIN = ('void_class', 'anomaly_mix', 'mgcda_train', 'anomaly_mix_paste', 'synboost_train')
+TEST = ('road_anomaly', 'fishyscapes', 'anomaly_benchmarks', 'anomaly_benchmarks_maps')
+H, W = 32, 64
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Everything below data/ that the configs read."""
+    root = tmp_path_factory.mktemp('data_root')
+    rng = np.random.default_rng(0)
+
+    def image(path, shape=(H, W, 3), values=None):
+        path = root / 'data' / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = rng.integers(0, 256, shape, np.uint8) if values is None else rng.choice(values, shape).astype(np.uint8)
+        assert cv2.imwrite(str(path), array)
+
+    def maps(folder, name):
+        for kind in MAP_KINDS:
+            shape = (H, W, 3) if kind == 'synthesis' else (H, W)
+            image(f'maps/{folder}/{kind}/{name}.png', shape, values=[0, 3, 18, 255] if kind == 'semantic' else None)
+
+    for i in range(5):
+        name = f'aachen/aachen_{i:06d}_000019'
+        image(f'cityscapes/leftImg8bit/train/{name}_leftImg8bit.png')
+        image(f'cityscapes/gtFine/train/{name}_gtFine_labelIds.png', (H, W), list(range(34)))
+        maps('cityscapes/train', f'{name}_leftImg8bit')
+        image(f'anomaly_mix/leftImg8bit/train/{name}_leftImg8bit.png')
+        image(f'anomaly_mix/gtFine/train/{name}_gtFine_anomaly.png', (H, W), [0, 1, 255])
+        maps('anomaly_mix/train', f'{name}_leftImg8bit')
+        for folder in ('original', 'synthesis'):
+            image(f'synboost/train/{folder}/{i}.png')
+        for folder in ('entropy', 'mae_features', 'logit_distance'):
+            image(f'synboost/train/{folder}/{i}.png', (H, W))
+        image(f'synboost/train/semantic/{i}.png', (H, W), [0, 18, 255])
+        image(f'synboost/train/labels_with_void_no_ego/{i}.png', (H, W), [0, 1, 255])
+    for kind in ('LostAndFound', 'Static'):
+        image(f'fishyscapes/{kind}/original/0.png')
+        image(f'fishyscapes/{kind}/labels/0.png', (H, W), [0, 1, 255])
+        maps(f'fishyscapes/{kind}', '0')
+    image('road_anomaly/frames/cow.jpg')
+    image('road_anomaly/frames/cow.labels/labels_semantic.png', (H, W), [0, 2])
+    maps('road_anomaly', 'cow')
+    image('coco/train2017/1.jpg', (80, 100, 3))
+    box = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
+    content = dict(
+        images=[dict(id=1, file_name='1.jpg', height=80, width=100)], categories=[dict(id=1, name='cow')],
+        annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0, area=2500, bbox=[10, 10, 50, 50],
+                          segmentation=[box])])
+    (root / 'data/coco/annotations').mkdir()
+    (root / 'data/coco/annotations/instances_train2017.json').write_text(json.dumps(content))
+    return root
+
+
+def load(name, part):
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')[part]
+    cfg.num_workers, cfg.persistent_workers = 0, False
+    return Runner.build_dataloader(cfg, seed=0)
+
+
+@pytest.mark.parametrize('name', TRAIN)
+def test_training_configs(data, monkeypatch, name):
+    monkeypatch.chdir(data)
+    batches = list(load(name, 'train_dataloader'))
+    assert len(batches) == (2 if name == 'mgcda_train' else 1)
+    channels = 3 if name == 'anomaly_mix_paste' else 10
+    for batch in batches:
+        assert len(batch['inputs']) == 8
+        assert all(x.shape == (channels, 256, 512) and x.dtype == torch.uint8 for x in batch['inputs'])
+        for sample in batch['data_samples']:
+            label = sample.gt_sem_seg.data
+            assert label.shape == (1, 256, 512) and set(label.unique().tolist()) == {0, 1, 255}
+        domains = [sample.domain for sample in batch['data_samples']]
+        assert domains == {'mgcda_train': [0] * 4 + [1] * 4}.get(name, [int('mix' in name)] * 8)
+
+
+@pytest.mark.parametrize('name', TEST)
+def test_test_configs(data, monkeypatch, name):
+    monkeypatch.chdir(data)
+    batches = list(load(name, 'test_dataloader'))
+    names = [sample.dataset_name for batch in batches for sample in batch['data_samples']]
+    expected = [] if name == 'road_anomaly' else ['FS_LostAndFound', 'FS_Static']
+    assert names == expected + ([] if name == 'fishyscapes' else ['RoadAnomaly'])
+    for batch in batches:
+        shape = (10, 256, 512) if name.endswith('maps') else (3, H, W)
+        assert batch['inputs'][0].shape == shape
+        assert batch['data_samples'][0].gt_sem_seg.data.shape == (1, H, W)
+        assert batch['data_samples'][0].ori_shape == (H, W)
