@@ -1,6 +1,7 @@
 # The frozen segmenter of the toy streets.
 _base_ = ['../_base_/models/segmenter_toy.py', '../_base_/default_runtime.py']
 data_root = 'data/toy/cityscapes'
+model = dict(data_preprocessor=dict(size=(128, 256)))
 max_iters = 400
 train_pipeline = [
     dict(type='LoadImageFromFile'),

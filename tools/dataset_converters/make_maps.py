@@ -14,8 +14,9 @@ stopped: a map that exists is complete. Maps that other settings made are not mi
 import argparse
 import json
 import os
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import cv2
 import numpy as np
@@ -27,8 +28,10 @@ from mmengine.utils import ProgressBar, import_modules_from_strings
 from mmseg.registry import MODELS
 from torch.utils.data import DataLoader, Dataset
 
-from mgcda.datasets.image_io import read_image
-from mgcda.datasets.maps import MAP_KINDS, map_files
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+from mgcda.datasets.image_io import read_image  # noqa: E402
+from mgcda.datasets.maps import MAP_KINDS, map_files  # noqa: E402
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 SETTINGS_FILE = 'maps.json'
@@ -40,6 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config whose model.frozen describes the frozen networks')
     parser.add_argument('images', help='folder of images, searched recursively')
     parser.add_argument('out', help='folder of maps to write, the maps_root of a data set')
+    parser.add_argument(
+        '--suffixes', nargs='+', default=IMAGE_SUFFIXES, help='what images end on; RoadAnomaly keeps PNG labels '
+        'beside its images: --suffixes .jpg')
     parser.add_argument('--overwrite', action='store_true', help='make maps again that exist already')
     parser.add_argument('--workers', type=int, default=2, help='processes that read and threads that write, a rank')
     parser.add_argument('--device', default=None, help='default: the GPU of the rank, or the CPU')
@@ -66,16 +72,17 @@ class ImageFolder(Dataset):
         return name, torch.from_numpy(read_image(os.path.join(self.root, name)))
 
 
-def find_images(root: str) -> List[str]:
+def find_images(root: str, suffixes: Sequence[str]) -> List[str]:
     """Relative paths of the images below ``root``, sorted."""
+    suffixes = tuple(suffixes)
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder of images not found: {root}')
     names = [
         os.path.relpath(os.path.join(folder, name), root) for folder, _, files in os.walk(root, followlinks=True)
-        for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+        for name in files if name.lower().endswith(suffixes) and not name.startswith('.')
     ]
     if not names:
-        raise FileNotFoundError(f'no images in {root}: nothing there ends on {" or ".join(IMAGE_SUFFIXES)}')
+        raise FileNotFoundError(f'no images in {root}: nothing there ends on {" or ".join(suffixes)}')
     stems = [os.path.splitext(name)[0] for name in names]
     if len(set(stems)) < len(stems):
         twice = sorted({stem for stem in stems if stems.count(stem) > 1})
@@ -149,7 +156,7 @@ def main() -> None:
     start_processes(args.launcher)
     rank, world_size = get_dist_info()
 
-    names = find_images(args.images)
+    names = find_images(args.images, args.suffixes)
     if rank == 0:
         claim_folder(args.out, frozen.to_dict(), args.overwrite)
     barrier()

@@ -105,11 +105,11 @@ class FrozenMaps(nn.Module):
             (N, 1, H, W) train ids, and ``entropy``, ``perceptual``, ``distance`` float (N, 1, H, W) in [0, 1].
         """
         size = tuple(images.shape[-2:])
-        seg_logits = self._segment(_bilinear_resize(images, self.segmenter_size or size)).float()
+        seg_logits = self._segment(_resize_images(images, self.segmenter_size or size)).float()
         semantic = seg_logits.argmax(dim=1, keepdim=True)
         synthesis = self.generator(nearest_resize(semantic, self.generator_size)[:, 0]).float()
         synthesis = ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
-        small = _bilinear_resize(images, self.generator_size)
+        small = _resize_images(images, self.generator_size)
         maps = dict(
             entropy=entropy(seg_logits)[:, None],
             perceptual=self._perceptual_difference(small, synthesis),
@@ -168,6 +168,13 @@ def nearest_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
                 max=source - 1)
             x = x.index_select(dim, index.to(x.device))
     return x
+
+
+def _resize_images(images: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Bilinear, antialiased where it makes smaller, as Pillow resizes."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size=size, mode='bilinear', align_corners=False, antialias=True)
 
 
 def _bilinear_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
