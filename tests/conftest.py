@@ -27,7 +27,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope='session')
 def load_tool() -> Callable[[str], ModuleType]:
-    """``load_tool('tools/train.py')`` imports a script as a module, with its folder on ``sys.path`` as when it is run."""
+    """``load_tool('tools/train.py')`` imports a script; its folder is on ``sys.path`` as when it is run."""
 
     def load(path: str) -> ModuleType:
         name = 'tool_' + path.removeprefix('tools/').removesuffix('.py').replace('/', '_')

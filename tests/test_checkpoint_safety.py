@@ -77,17 +77,18 @@ def test_a_chain_of_getattr_to_eval_is_refused_and_would_have_worked(tmp_path: P
     assert marker.exists()
 
 
-@pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (HistoryBuffer, 'update'), (HistoryBuffer, '__globals__'),
-                                  (HistoryBuffer(), 'min'), (builtins, 'eval'), (os, 'system'), (HistoryBuffer, ),
-                                  (HistoryBuffer, 'min', None), (HistoryBuffer, ['min']), (dict, 'get')])
+@pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (HistoryBuffer, 'update'),
+                                  (HistoryBuffer, '__globals__'), (HistoryBuffer(), 'min'), (builtins, 'eval'),
+                                  (os, 'system'), (HistoryBuffer, ), (HistoryBuffer, 'min', None),
+                                  (HistoryBuffer, ['min']), (dict, 'get')])
 def test_getattr_is_guarded(args: tuple) -> None:
     with pytest.raises(pickle.UnpicklingError, match='getattr'):
         _history_method(*args)
 
 
 def test_the_four_statistics_are_allowed() -> None:
-    assert [_history_method(HistoryBuffer, name) for name in HISTORY_METHODS] == [
-        HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, HistoryBuffer.mean]
+    assert [_history_method(HistoryBuffer, name) for name in HISTORY_METHODS
+            ] == [HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, HistoryBuffer.mean]
 
 
 @pytest.mark.parametrize('name', ['O', 'V8', 'S4', [('a', 'O')], 'M8[s]', 'f8,O', object, None])

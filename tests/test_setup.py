@@ -20,8 +20,12 @@ def requirement_names(text: str) -> List[str]:
 
 def run_setup(root: Path, **environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, 'VENV': '.venv', 'PYTHON': sys.executable, **environment}
-    return subprocess.run(
-        ['bash', 'tools/setup_env.sh'], cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(['bash', 'tools/setup_env.sh'],
+                          cwd=root,
+                          env=env,
+                          capture_output=True,
+                          text=True,
+                          timeout=120)
 
 
 @pytest.fixture
@@ -40,7 +44,9 @@ def stub_environment(checkout: Path) -> Path:
     venv.create(checkout / '.venv', with_pip=False)
     site = Path(
         subprocess.run([checkout / '.venv/bin/python', '-c', 'import site; print(site.getsitepackages()[0])'],
-                       capture_output=True, text=True, check=True).stdout.strip())
+                       capture_output=True,
+                       text=True,
+                       check=True).stdout.strip())
     (site / 'pip').mkdir()
     (site / 'pip/__init__.py').write_text('')
     (site / 'pip/__main__.py').write_text(
@@ -64,7 +70,10 @@ def test_requirements_install_one_distribution_of_each_package(repo_root: Path, 
 
 
 def test_package_metadata(repo_root: Path) -> None:
-    out = subprocess.run([sys.executable, 'setup.py', '--name', '--version'], cwd=repo_root, capture_output=True, text=True)
+    out = subprocess.run([sys.executable, 'setup.py', '--name', '--version'],
+                         cwd=repo_root,
+                         capture_output=True,
+                         text=True)
     assert out.stdout.split()[-2:] == ['mgcda', __version__]
 
 
@@ -99,7 +108,8 @@ def test_environment_without_pip_is_made_anew(checkout: Path) -> None:
     (checkout / '.venv/leftover').touch()
     run_setup(checkout, PIP_NO_INDEX='1', PIP_FIND_LINKS='')  # may fail at the build of mgcda, offline
     assert not (checkout / '.venv/leftover').exists()
-    assert subprocess.run([checkout / '.venv/bin/python', '-m', 'pip', '--version'], capture_output=True).returncode == 0
+    assert subprocess.run([checkout / '.venv/bin/python', '-m', 'pip', '--version'],
+                          capture_output=True).returncode == 0
 
 
 def test_unsuitable_python_is_named(checkout: Path) -> None:
@@ -144,6 +154,11 @@ def test_missing_system_libraries_are_named(load_tool, library, package) -> None
 
 def test_two_distributions_of_one_package_are_an_error(load_tool, monkeypatch) -> None:
     check_env = load_tool('tools/check_env.py')
-    monkeypatch.setattr(check_env.metadata, 'version', lambda name: {'mmcv': '2.1.0', 'mmcv-lite': '2.2.0'}[name]
-                        if name in ('mmcv', 'mmcv-lite') else (_ for _ in ()).throw(metadata.PackageNotFoundError(name)))
-    assert check_env.find_doubles() == ['mmcv and mmcv-lite bring the same package: uninstall both, then install one of them']
+    monkeypatch.setattr(
+        check_env.metadata, 'version', lambda name: {
+            'mmcv': '2.1.0',
+            'mmcv-lite': '2.2.0'
+        }[name] if name in ('mmcv', 'mmcv-lite') else (_ for _ in ()).throw(metadata.PackageNotFoundError(name)))
+    assert check_env.find_doubles() == [
+        'mmcv and mmcv-lite bring the same package: uninstall both, then install one of them'
+    ]

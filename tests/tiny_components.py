@@ -103,4 +103,5 @@ def build_tiny_model(channels: int = 4) -> nn.Module:
             type='TinySegmentor',
             backbone=dict(type='TinyBackbone', channels=channels),
             decode_head=dict(
-                type='FCNHead', in_channels=channels, channels=4, num_convs=1, num_classes=2, norm_cfg=dict(type='BN'))))
+                type='FCNHead', in_channels=channels, channels=4, num_convs=1, num_classes=2,
+                norm_cfg=dict(type='BN'))))

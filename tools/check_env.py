@@ -29,7 +29,7 @@ DEBIAN_PACKAGES = {
 
 
 def remove_leftovers() -> None:
-    """Delete what only an interrupted pip leaves: packages set aside as ``~name``, metadata folders without metadata."""
+    """Delete what only an interrupted pip leaves: packages set aside as ``~name``, metadata folders without any."""
     for folder in {path for path in sys.path if path.endswith('site-packages') and path.startswith(sys.prefix)}:
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
@@ -65,7 +65,8 @@ def find_doubles() -> List[str]:
     for names in SAME_IMPORT_NAME:
         present = [name for name in names if installed_version(name)]
         if len(present) > 1:
-            messages.append(f'{" and ".join(present)} bring the same package: uninstall both, then install one of them')
+            messages.append(
+                f'{" and ".join(present)} bring the same package: uninstall both, then install one of them')
     return messages
 
 
@@ -81,7 +82,8 @@ def explain_import_error(module: str, error: Exception) -> str:
     for library, package in DEBIAN_PACKAGES.items():
         if library in str(error):
             return (f'import {module} fails because {library} is missing from the system. On Debian or Ubuntu: '
-                    f'apt-get install {package}' + (' (OpenCV needs libgl1 and libglib2.0-0)' if module == 'cv2' else ''))
+                    f'apt-get install {package}' +
+                    (' (OpenCV needs libgl1 and libglib2.0-0)' if module == 'cv2' else ''))
     return f'import {module} fails: {type(error).__name__}: {error}'
 
 

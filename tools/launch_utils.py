@@ -29,24 +29,29 @@ OTHER_KEYS = frozenset({
 })
 # Common names of helper variables that look like keys of the runner.
 HELPER_KEYS = frozenset({'train_pipeline', 'val_pipeline', 'test_pipeline'})
-LOCAL_FILE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
-                       'torchvision://', 'modelzoo://', 'pavi://')
+REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
+                   'torchvision://', 'modelzoo://', 'pavi://')
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: the config\'s, else work_dirs/NAME')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; default: the config\'s, else work_dirs/NAME')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='entries that replace those of the config: key=value, a.b.c=value, key="[1,2]" or key=1,2; nested lists and '
-        'tuples in quotation marks and without spaces: key="[(1,2),(3,4)]"')
+        help='entries that replace those of the config: key=value, a.b.c=value, key="[1,2]" or key=1,2; nested lists '
+        'and tuples in quotation marks and without spaces: key="[(1,2),(3,4)]"')
     parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none', help='what started the processes')
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers of old; LOCAL_RANK takes precedence')
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by launchers of old; LOCAL_RANK takes precedence')
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
@@ -106,7 +111,7 @@ def check_checkpoint_file(filename: str) -> None:
         FileNotFoundError: No such file.
         ValueError: Not a checkpoint, or one with objects that ``torch.load`` refuses.
     """
-    if filename.startswith(LOCAL_FILE_PREFIXES):
+    if filename.startswith(REMOTE_PREFIXES):
         return
     if not osp.isfile(filename):
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
@@ -117,7 +122,7 @@ def check_checkpoint_file(filename: str) -> None:
             if 'mmap' not in str(error):
                 raise
             checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError, ... for files of other kinds
+    except Exception as error:  # torch raises errors of many types for files of other kinds
         reason = str(error).strip().splitlines()
         unsafe = any('GLOBAL' in line or 'the checkpoint asks for' in line for line in reason)
         detail = next((line.strip() for line in reason if 'GLOBAL' in line or 'asks for' in line), (reason or [''])[0])
@@ -129,7 +134,7 @@ def check_checkpoint_file(filename: str) -> None:
 
 
 def guard_checkpoints(cfg: Config) -> None:
-    """Have checkpoints of another architecture refused, where the package is imported and the config has not asked for it."""
+    """Have checkpoints of another architecture refused, where the config imports mgcda but does not ask for it."""
     hooks = cfg.get('custom_hooks') or []
     registered = HOOKS.get('mmseg.CheckpointGuardHook') or HOOKS.get('CheckpointGuardHook')
     if registered and not any('CheckpointGuardHook' in str(hook.get('type')) for hook in hooks):
@@ -137,15 +142,17 @@ def guard_checkpoints(cfg: Config) -> None:
 
 
 def prepare_launcher(cfg: Config) -> None:
-    """On a machine without a GPU, start gloo (mmengine's own start needs one) and have the model wrapped for the CPU."""
+    """Without a GPU, start gloo (mmengine's own start needs a GPU) and have the model wrapped for the CPU."""
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
     export_ranks(cfg.launcher)
     if not torch.distributed.is_initialized():
         timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
         torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
-    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
-                   find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
     wrapper.update(cfg.get('model_wrapper_cfg') or {})
     wrapper['device_ids'] = None
     cfg.model_wrapper_cfg = wrapper
@@ -155,13 +162,16 @@ def prepare_launcher(cfg: Config) -> None:
 
 
 def export_ranks(launcher: str) -> None:
-    """Name rank, world size and the address of rank 0 as torch.distributed expects them; torchrun has done so already."""
+    """Name rank, world size and the address of rank 0 as torch.distributed expects them; torchrun has done so."""
     env = os.environ
     if launcher == 'slurm':
-        ranks = dict(RANK=env['SLURM_PROCID'], WORLD_SIZE=env['SLURM_NTASKS'], LOCAL_RANK=env.get('SLURM_LOCALID', '0'))
+        ranks = dict(
+            RANK=env['SLURM_PROCID'], WORLD_SIZE=env['SLURM_NTASKS'], LOCAL_RANK=env.get('SLURM_LOCALID', '0'))
     elif launcher == 'mpi':
-        ranks = dict(RANK=env['OMPI_COMM_WORLD_RANK'], WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
-                     LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'])
+        ranks = dict(
+            RANK=env['OMPI_COMM_WORLD_RANK'],
+            WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
+            LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'])
     else:
         return
     env.update(ranks)

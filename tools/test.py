@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Test a model: ``python tools/test.py CONFIG CHECKPOINT``. Takes the arguments of MMSegmentation's tool of the same name."""
+"""Test a model: ``python tools/test.py CONFIG CHECKPOINT``. Takes the arguments of MMSegmentation's."""
 import argparse
 from typing import Dict, Optional, Sequence
 
@@ -25,7 +25,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise ValueError('--show and --show-dir need the hook default_hooks.visualization, which the config does not have')
+        raise ValueError(
+            '--show and --show-dir need the hook default_hooks.visualization, which the config does not have')
     hook['draw'] = True
     if args.show:
         hook.update(show=True, wait_time=args.wait_time)

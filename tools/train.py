@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's tool of the same name."""
+"""Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's."""
 import argparse
 from typing import Optional, Sequence
 
@@ -8,7 +8,7 @@ from launch_utils import (add_common_arguments, build_runner, check_checkpoint_f
                           guard_checkpoints, load_config, prepare_launcher)
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -46,8 +46,9 @@ def main(argv: Optional[Sequence[str]] = None) -> Runner:
     if args.amp:
         enable_amp(cfg)
     cfg.resume = args.resume
-    if cfg.get('load_from'):
-        check_checkpoint_file(cfg.load_from)
+    start = cfg.get('load_from') or (find_latest_checkpoint(cfg.work_dir) if cfg.resume else None)
+    if start:
+        check_checkpoint_file(start)
     guard_checkpoints(cfg)
     prepare_launcher(cfg)
     runner = build_runner(cfg)

@@ -2,9 +2,9 @@
 """Let ``torch.load(weights_only=True)`` read mmengine's checkpoints, and nothing more than that.
 
 PyTorch refuses every type in a checkpoint that is not on its allow-list. A training checkpoint of mmengine also holds
-``HistoryBuffer`` objects, whose pickles name numpy's array functions and ``builtins.getattr``. The types are added to the
-list; of the functions, stand-ins are added, each of which does for these pickles what the real one would, and refuses
-every other use. The safety of ``torch.load`` is never turned off.
+``HistoryBuffer`` objects, whose pickles name numpy's array functions and ``builtins.getattr``. The types are added to
+the list; of the functions, stand-ins are added, each of which does for these pickles what the real one would, and
+refuses every other use. The safety of ``torch.load`` is never turned off.
 """
 from pickle import UnpicklingError
 from typing import Any, Callable, Optional
@@ -31,8 +31,9 @@ def _history_method(*args: Any) -> Callable:
     """Stand-in for ``getattr``: the statistics of ``HistoryBuffer`` and no other attribute of no other object."""
     if len(args) == 2 and args[0] is HistoryBuffer and type(args[1]) is str and args[1] in HISTORY_METHODS:
         return getattr(HistoryBuffer, args[1])
-    raise UnpicklingError(f'the checkpoint asks for getattr{args!r}: only {", ".join(HISTORY_METHODS)} of HistoryBuffer '
-                          'are allowed')
+    raise UnpicklingError(
+        f'the checkpoint asks for getattr{args!r}: only {", ".join(HISTORY_METHODS)} of HistoryBuffer '
+        'are allowed')
 
 
 def _plain_dtype(name: Any, align: Any = False, copy: Any = True) -> np.dtype:
@@ -46,8 +47,9 @@ def _empty_array(subtype: Any, shape: Any, dtype: Any) -> np.ndarray:
     """Stand-in for numpy's ``_reconstruct``: the empty array that every array's pickle starts from."""
     if subtype is np.ndarray and tuple(shape) == (0, ) and dtype in (b'b', 'b'):
         return np.ndarray.__new__(np.ndarray, (0, ), 'b')
-    raise UnpicklingError(f'the checkpoint asks for an array of {subtype!r}, {shape!r}, {dtype!r}: only plain arrays are '
-                          'allowed')
+    raise UnpicklingError(
+        f'the checkpoint asks for an array of {subtype!r}, {shape!r}, {dtype!r}: only plain arrays are '
+        'allowed')
 
 
 def _number(dtype: Any, data: Optional[bytes] = None) -> np.generic:

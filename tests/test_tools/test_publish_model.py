@@ -21,7 +21,12 @@ def training_checkpoint(tmp_path: Path) -> Path:
     state_dict['discriminator.0.weight'] = torch.ones(2)
     torch.save(
         dict(
-            meta=dict(cfg='model = dict(type="TinySegmentor")\n', epoch=3, iter=30, seed=0, dataset_meta=dict(classes=('a', 'b'))),
+            meta=dict(
+                cfg='model = dict(type="TinySegmentor")\n',
+                epoch=3,
+                iter=30,
+                seed=0,
+                dataset_meta=dict(classes=('a', 'b'))),
             state_dict=state_dict,
             optimizer=dict(state={}),
             message_hub=dict(),
@@ -58,7 +63,8 @@ def test_config_replaces_the_stored_one_and_checks_the_fit(tmp_path, training_ch
     assert 'TinyBackbone' in torch.load(final, weights_only=True)['meta']['cfg']
 
     config.write_text(config.read_text().replace('channels=4', 'channels=8'))
-    with pytest.raises(ValueError, match=r'does not fit.*backbone\.conv\.weight \(4, 3, 3, 3\) instead of \(8, 3, 3, 3\)'):
+    with pytest.raises(
+            ValueError, match=r'does not fit.*backbone\.conv\.weight \(4, 3, 3, 3\) instead of \(8, 3, 3, 3\)'):
         publish([str(training_checkpoint), str(tmp_path / 'other.pth'), '--config', str(config)])
     assert not list(tmp_path.glob('other*')) and not list(tmp_path.glob('.*'))
 

@@ -94,7 +94,8 @@ class TestRuns:
     def test_testing_deploys_the_model(self, run, trained, load_tool, monkeypatch) -> None:
         module = load_tool('tools/test.py')
         seen = []
-        monkeypatch.setattr(module, 'build_runner', lambda cfg, build=module.build_runner: seen.append(build(cfg)) or seen[0])
+        monkeypatch.setattr(
+            module, 'build_runner', lambda cfg, build=module.build_runner: seen.append(build(cfg)) or seen[0])
         run.test(trained)
         assert not hasattr(seen[0].model, 'train_only')
 
@@ -112,13 +113,25 @@ class TestRuns:
 
     @pytest.mark.slow
     def test_two_processes_over_gloo(self, run, tmp_path) -> None:
-        port = dict(PORT=free_port(), PYTHON=sys.executable, PYTHONPATH=str(ROOT / 'tests'), CUDA_VISIBLE_DEVICES='',
-                    OMP_NUM_THREADS='1')
-        for arguments in (['dist_train.sh', run.config, '2', '--work-dir', run.work, '--cfg-options', *TINY],
-                          ['dist_test.sh', run.config, run.work / 'epoch_1.pth', '2', '--work-dir', run.work]):
+        port = dict(
+            PORT=free_port(),
+            PYTHON=sys.executable,
+            PYTHONPATH=str(ROOT / 'tests'),
+            CUDA_VISIBLE_DEVICES='',
+            OMP_NUM_THREADS='1')
+        for arguments in (['dist_train.sh', run.config, '2', '--work-dir', run.work, '--cfg-options',
+                           *TINY], ['dist_test.sh', run.config, run.work / 'epoch_1.pth', '2', '--work-dir',
+                                    run.work]):
             process = subprocess.run(['bash', *map(str, [ROOT / 'tools' / arguments[0], *arguments[1:]])],
-                                     env={**os.environ, **port}, cwd=tmp_path, stdout=subprocess.PIPE,
-                                     stderr=subprocess.STDOUT, text=True, timeout=300)
+                                     env={
+                                         **os.environ,
+                                         **port
+                                     },
+                                     cwd=tmp_path,
+                                     stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT,
+                                     text=True,
+                                     timeout=300)
             assert process.returncode == 0, process.stdout
         assert 'Epoch(test) [2/2]' in process.stdout and 'mIoU' in process.stdout
 
@@ -142,7 +155,8 @@ class TestArguments:
         sources = (ROOT / f'tools/{tool}.py').read_text() + (ROOT / 'tools/launch_utils.py').read_text()
         assert len(flags) > 5 and flags <= set(re.findall(r"'(--[\w-]+)'", sources))
 
-    @pytest.mark.parametrize('script, arguments', [('dist_train.sh', ['config.py']), ('dist_test.sh', ['config.py', 'c.pth']),
+    @pytest.mark.parametrize('script, arguments', [('dist_train.sh', ['config.py']),
+                                                   ('dist_test.sh', ['config.py', 'c.pth']),
                                                    ('slurm_train.sh', ['part', 'job']),
                                                    ('slurm_test.sh', ['part', 'job', 'config.py'])])
     def test_launchers_say_what_they_need(self, script, arguments) -> None:
@@ -155,8 +169,11 @@ class TestArguments:
         srun.chmod(0o755)
         env = {**os.environ, 'PATH': f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', 'GPUS': '16', 'GPUS_PER_NODE': '8'}
         process = subprocess.run(
-            ['bash', str(ROOT / 'tools/slurm_train.sh'), 'part', 'a job', 'config.py', '--cfg-options', 'a="[1, 2]"'],
-            env=env, capture_output=True, text=True)
+            ['bash',
+             str(ROOT / 'tools/slurm_train.sh'), 'part', 'a job', 'config.py', '--cfg-options', 'a="[1, 2]"'],
+            env=env,
+            capture_output=True,
+            text=True)
         lines = process.stdout.splitlines()
         assert lines[:5] == ['<-p>', '<part>', '<--job-name=a job>', '<--gres=gpu:8>', '<--ntasks=16>']
         assert lines[-5:] == ['<config.py>', '<--launcher>', '<slurm>', '<--cfg-options>', '<a="[1, 2]">']
@@ -198,6 +215,13 @@ class TestBadInput:
                 start_run()
         assert not (tmp_path / 'marker').exists()
 
+    def test_damaged_latest_checkpoint_is_named_on_resuming(self, run) -> None:
+        run.work.mkdir()
+        (run.work / 'epoch_1.pth').write_bytes(b'half a file')
+        (run.work / 'last_checkpoint').write_text(str(run.work / 'epoch_1.pth'))
+        with pytest.raises(ValueError, match='epoch_1.pth is not a checkpoint, or is damaged'):
+            run.train('--resume')
+
     def test_code_in_the_metadata_is_not_run_on_resuming(self, run, trained, tmp_path) -> None:
         checkpoint = torch.load(trained, weights_only=True)
         checkpoint['meta']['config'] = f'open({str(tmp_path / "marker")!r}, "w")'
@@ -207,8 +231,10 @@ class TestBadInput:
 
     def test_checkpoint_of_another_architecture(self, run, trained) -> None:
         wider = ['--cfg-options', 'model.backbone.channels=8', 'model.decode_head.in_channels=8']
-        with pytest.raises(ValueError, match=r'does not fit.*TinySegmentor.*of TinySegmentor with TinyBackbone.*of another '
-                           r'shape: .*backbone\.conv\.weight \(4, 3, 3, 3\) instead of \(8, 3, 3, 3\)'):
+        with pytest.raises(
+                ValueError,
+                match=r'does not fit.*TinySegmentor.*of TinySegmentor with TinyBackbone.*of another '
+                r'shape: .*backbone\.conv\.weight \(4, 3, 3, 3\) instead of \(8, 3, 3, 3\)'):
             run.test(trained, *wider)
         with pytest.raises(ValueError, match='does not fit'):
             run.train('--resume', *wider, f'load_from={trained}')
@@ -217,7 +243,8 @@ class TestBadInput:
         checkpoint = torch.load(trained, weights_only=True)
         checkpoint['state_dict']['neck.weight'] = checkpoint['state_dict'].pop('backbone.conv.weight')
         torch.save(checkpoint, tmp_path / 'other.pth')
-        with pytest.raises(ValueError, match=r'1 missing from the checkpoint: backbone.conv.weight; 1 not in the model: neck'):
+        with pytest.raises(
+                ValueError, match=r'1 missing from the checkpoint: backbone.conv.weight; 1 not in the model: neck'):
             run.test(tmp_path / 'other.pth')
         run.train('--cfg-options', *TINY, f'load_from={tmp_path}/other.pth')  # fits in part: a start, with a warning
         torch.save(dict(state_dict={'other.weight': torch.ones(1)}), tmp_path / 'foreign.pth')
@@ -230,9 +257,10 @@ class TestBadInput:
         with pytest.raises(ValueError, match='cannot be resumed from, it has no epoch, iter, optimizer, message_hub'):
             run.train('--resume', '--cfg-options', f'load_from={tmp_path}/published.pth')
 
-    @pytest.mark.parametrize('wrong, right', [('optim_wraper', 'optim_wrapper'), ('custom_hook', 'custom_hooks'),
-                                              ('train_dataloder', 'train_dataloader'), ('default_hook', 'default_hooks'),
-                                              ('param_schedulers', 'param_scheduler'), ('model_wraper_cfg', 'model_wrapper_cfg')])
+    @pytest.mark.parametrize('wrong, right',
+                             [('optim_wraper', 'optim_wrapper'), ('custom_hook', 'custom_hooks'),
+                              ('train_dataloder', 'train_dataloader'), ('default_hook', 'default_hooks'),
+                              ('param_schedulers', 'param_scheduler'), ('model_wraper_cfg', 'model_wrapper_cfg')])
     def test_misspelt_keys(self, run, wrong, right) -> None:
         run.config.write_text(run.config.read_text() + f'\n{wrong} = dict()\n')
         with pytest.raises(ValueError, match=f"unknown config key '{wrong}', did you mean '{right}'"):
@@ -249,12 +277,13 @@ class TestBadInput:
             check_keys(Config.fromfile(config), str(config))
 
     def test_unknown_option(self, run) -> None:
-        with pytest.raises(ValueError, match="--cfg-options optim_wraper.lr: the config has no key 'optim_wraper', did you mean"):
+        with pytest.raises(
+                ValueError, match="--cfg-options optim_wraper.lr: the config has no key 'optim_wraper', did you mean"):
             run.train('--cfg-options', 'optim_wraper.lr=1')
 
     def test_missing_parts_of_the_config(self, run, trained) -> None:
-        run.config.write_text(run.config.read_text().replace('test_evaluator =', 'evaluator =').replace(
-            'optim_wrapper =', 'wrapper ='))
+        run.config.write_text(run.config.read_text().replace('test_evaluator =',
+                                                             'evaluator =').replace('optim_wrapper =', 'wrapper ='))
         with pytest.raises(ValueError, match='has no test_evaluator'):
             run.test(trained)
         with pytest.raises(ValueError, match='has no optim_wrapper'):

@@ -1,8 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Make an inference checkpoint: ``python tools/model_converters/publish_model.py CHECKPOINT OUT [--config CONFIG]``.
 
-It keeps the weights that inference needs and a few lines of metadata. Optimizer, logs, discriminators, what only training
-needs and frozen networks stay behind. With ``--config`` the model is built, and the weights are checked against it.
+It keeps the weights that inference needs and a few lines of metadata. Optimizer, logs, discriminators, what only
+training needs and frozen networks stay behind. With ``--config`` the model is built, and the weights must fit it.
 """
 import argparse
 import hashlib
@@ -33,8 +33,10 @@ KEPT_META = ('dataset_meta', 'epoch', 'iter', 'experiment_name')
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Make an inference checkpoint')
     parser.add_argument('checkpoint', help='checkpoint of a training')
-    parser.add_argument('out', help='file to write; the start of its SHA-256 is appended to the name: OUT-1a2b3c4d.pth')
-    parser.add_argument('--config', help='config of the model: checks the weights against it, and replaces the stored one')
+    parser.add_argument(
+        'out', help='file to write; the start of its SHA-256 is appended to the name: OUT-1a2b3c4d.pth')
+    parser.add_argument(
+        '--config', help='config of the model: checks the weights against it, and replaces the stored one')
     return parser.parse_args(argv)
 
 

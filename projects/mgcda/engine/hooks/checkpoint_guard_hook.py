@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmseg.registry import HOOKS
 
-# Keys that need not match: of frozen networks, counters of batch normalisation; for testing also what only training needs.
+# Keys that need not match: frozen networks, counters of batch normalisation; for testing also helpers of training.
 ALWAYS_FORGIVEN = re.compile(r'(^|\.)frozen\.|num_batches_tracked$')
 TEST_FORGIVEN = re.compile(r'(^|\.)(frozen|train_only|discriminator)\.|num_batches_tracked$')
 SHOWN_KEYS = 6
@@ -20,10 +20,10 @@ SHOWN_KEYS = 6
 class CheckpointGuardHook(Hook):
     """Refuse a checkpoint that does not fit the model, where mmengine only warns, before the first batch.
 
-    Testing and resuming need a checkpoint of the same architecture: any missing or unexpected key is an error. What starts a
-    new training (``load_from``) may fit in part, but not in nothing. Keys of frozen networks, those that the model forgives
-    itself and, for testing, those of ``train_only`` and ``discriminator`` do not count. On resuming it also drops a
-    ``config`` entry of the metadata, which mmengine would run as Python code.
+    Testing and resuming need a checkpoint of the same architecture: any missing or unexpected key is an error. What
+    starts a new training (``load_from``) may fit in part, but not in nothing. Keys of frozen networks, those that the
+    model forgives itself and, for testing, those of ``train_only`` and ``discriminator`` do not count. On resuming it
+    also drops a ``config`` entry of the metadata, which mmengine would run as Python code.
 
     Raises:
         ValueError: Naming both architectures and the keys, or what a checkpoint lacks that is to be resumed from.
@@ -55,15 +55,17 @@ def check_resumable(checkpoint: dict) -> None:
     missing = [name for name in ('epoch', 'iter') if name not in meta]
     missing += [name for name in ('state_dict', 'optimizer', 'message_hub') if name not in checkpoint]
     if missing:
-        raise ValueError(f'the checkpoint cannot be resumed from, it has no {", ".join(missing)}: it was made for inference. '
-                         'To start a new training from its weights, set load_from without resume')
+        raise ValueError(
+            f'the checkpoint cannot be resumed from, it has no {", ".join(missing)}: it was made for inference. '
+            'To start a new training from its weights, set load_from without resume')
 
 
 def check_overlap(model: nn.Module, checkpoint: dict) -> None:
     """Raise ValueError where not one weight of a checkpoint fits a model."""
     own, weights = model.state_dict(), weights_of(checkpoint)
     if not any(name in own and value.shape == own[name].shape for name, value in weights.items()):
-        raise ValueError('not one weight of the checkpoint fits the model: ' + describe(model, checkpoint, own, weights, []))
+        raise ValueError('not one weight of the checkpoint fits the model: ' +
+                         describe(model, checkpoint, own, weights, []))
 
 
 def check_fit(model: nn.Module, checkpoint: dict, forgiven: Pattern[str]) -> None:
@@ -97,8 +99,8 @@ def describe(model: nn.Module, checkpoint: dict, missing: Iterable[str], unexpec
     parts = [f'the config describes {type(model).__name__}, the checkpoint is of {architecture_of(checkpoint)}']
     parts += [
         f'{len(names)} {label}: {shorten(names)}'
-        for label, names in (('missing from the checkpoint', sorted(missing)), ('not in the model', sorted(unexpected)),
-                             ('of another shape', reshaped)) if names
+        for label, names in (('missing from the checkpoint', sorted(missing)),
+                             ('not in the model', sorted(unexpected)), ('of another shape', reshaped)) if names
     ]
     return '; '.join(parts)
 

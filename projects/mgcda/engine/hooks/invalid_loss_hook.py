@@ -15,8 +15,8 @@ from mmseg.registry import HOOKS
 class InvalidLossHook(Hook):
     """Stop a training whose loss is NaN or infinite, and never save its weights.
 
-    The losses of every iteration are kept on their device and looked at together, so that the device is waited for once in
-    ``interval`` iterations: then, at the end of an epoch and of the run, and before any checkpoint is written.
+    The losses of every iteration are kept on their device and looked at together, so that the device is waited for
+    once in ``interval`` iterations: then, at the end of an epoch and of the run, and before a checkpoint is written.
 
     Args:
         interval (int): Look at the losses every so many iterations, at least 1.
@@ -43,7 +43,7 @@ class InvalidLossHook(Hook):
                          data_batch: DATA_BATCH = None,
                          outputs: Optional[dict] = None) -> None:
         losses = {
-            name: torch.as_tensor(value).detach().float().mean()
+            name: torch.as_tensor(value).detach()
             for name, value in (outputs or {}).items() if 'loss' in name
         }
         self._pending.append((runner.iter + 1, losses))
@@ -61,14 +61,15 @@ class InvalidLossHook(Hook):
 
     def _check(self) -> None:
         pending, self._pending = self._pending, []
-        if not any(losses for _, losses in pending):
+        tensors = [value.float().mean() for _, losses in pending for value in losses.values()]
+        if not tensors:
             return
         # One transfer for all of them.
-        values = iter(torch.stack([value for _, losses in pending for value in losses.values()]).tolist())
+        values = iter(torch.stack([value.to(tensors[0].device) for value in tensors]).tolist())
         for iteration, losses in pending:
             invalid = {name: value for name, value in zip(losses, values) if not math.isfinite(value)}
             if invalid:
                 shown = ', '.join(f'{name} = {value}' for name, value in invalid.items())
                 raise ValueError(f'the loss is not finite at iteration {iteration} (rank {get_rank()}): {shown}. No '
-                                 'checkpoint of it was written; resume from an earlier one with a lower learning rate, or '
-                                 'look at the data')
+                                 'checkpoint of it was written; resume from an earlier one with a lower learning '
+                                 'rate, or look at the data')
