@@ -163,7 +163,7 @@ def batches(world_size, max_iters):
 
 def reference(state, max_iters, world_size=1, every=1, lr=.1, tau_base=1.):
     """Gradient descent on both sides in one process, on the mean of the ranks' losses, from the paper's equations."""
-    state = {key: value.clone().double().requires_grad_() for key, value in state.items()}
+    state = {key: value.cpu().double().requires_grad_() for key, value in state.items()}
     main = [key for key in state if not key.startswith('mdat.')]
     rival = [key for key in state if key.startswith('mdat.')]
     data = Pictures()
@@ -209,7 +209,8 @@ def reference(state, max_iters, world_size=1, every=1, lr=.1, tau_base=1.):
 def assert_states_close(actual, expected):
     assert actual.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(actual[key].double().cpu(), value, rtol=1e-4, atol=1e-6, msg=lambda m: f'{key}: {m}')
+        torch.testing.assert_close(
+            actual[key].double().cpu(), value.cpu(), rtol=1e-4, atol=1e-6, msg=lambda m: f'{key}: {m}')
 
 
 SGD = dict(type='SGD', lr=.1)
@@ -422,7 +423,8 @@ def run_rank(rank, folder):
             folder, [hook, recorder], optimizer=SGD, launcher='pytorch', cfg=dict(model_wrapper_cfg=ddp),
             randomness=dict(seed=3, diff_rank_seed=diff_rank_seed), wrapper=dict(accumulative_counts=every))
         runner.train()
-        torch.save(dict(before=recorder.before, after=recorder.after, seed=runner.seed), f'{folder}/{every}_{rank}.pth')
+        states = dict(before=recorder.before, after=recorder.after, seed=runner.seed)
+        torch.save(states, f'{folder}/{every}_{rank}.pth')
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
