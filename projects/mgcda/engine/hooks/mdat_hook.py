@@ -180,7 +180,7 @@ class MDATHook(Hook):
         if self.discriminators is None or not runner._resume:
             return
         if CHECKPOINT_KEY not in checkpoint:
-            raise ValueError(f"the checkpoint has no '{CHECKPOINT_KEY}', so a run with MDATHook cannot resume it: resume "
+            raise ValueError(f"the checkpoint has no '{CHECKPOINT_KEY}', so MDATHook cannot resume it: resume "
                              'one that was saved with the hook, or start a new run from its weights with load_from')
         state = checkpoint[CHECKPOINT_KEY]
         saved = {stage: _shapes(weights) for stage, weights in state['discriminators'].items()}
