@@ -4,6 +4,7 @@
 It needs nothing but the standard library, so that it can say what is missing.
 """
 import argparse
+import csv
 import importlib
 import os
 import shutil
@@ -39,22 +40,27 @@ def remove_leftovers() -> None:
 
 
 def find_broken() -> List[str]:
-    """``name==version`` of each installed distribution of which a file is missing or cut short."""
+    """``name==version`` of each installed distribution of which a file is missing or cut short.
+
+    mgcda itself is left out: the set-up installs it anew each time.
+    """
     broken = []
     for distribution in metadata.distributions():
-        name, files = distribution.metadata['Name'], distribution.files
-        if not name or not str(distribution.locate_file('')).startswith(sys.prefix):
+        name, root = distribution.metadata['Name'], str(distribution.locate_file(''))
+        if name in (None, 'mgcda') or not root.startswith(sys.prefix):
             continue
-        if files is None or any(is_damaged(file) for file in files):
+        record = distribution.read_text('RECORD')
+        if not record or any(is_damaged(root, *row) for row in csv.reader(record.splitlines())):
             broken.append(f'{name}=={distribution.version}')
     return sorted(broken)
 
 
-def is_damaged(file: metadata.PackagePath) -> bool:
-    if file.suffix == '.pyc' or file.size is None:
+def is_damaged(root: str, path: str, digest: str = '', size: str = '') -> bool:
+    """Whether a file of a RECORD (path, digest, size) is missing, or of another size; compiled files do not count."""
+    if path.endswith('.pyc') or not size:
         return False
     try:
-        return os.stat(file.locate()).st_size != file.size
+        return os.stat(os.path.join(root, path)).st_size != int(size)
     except FileNotFoundError:
         return True
 
