@@ -264,3 +264,22 @@ def test_inputs_are_checked():
         sample_anomaly_aware(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4), num_anchors=0)
     with pytest.raises(ValueError, match='one domain for each'):
         CACLLoss()(torch.zeros(2, 4, 4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), [0])
+
+
+def test_projecting_the_samples_equals_projecting_every_pixel():
+    from mgcda.models.layers import Projector
+    torch.manual_seed(0)
+    projector = Projector(in_channels=6, channels=(5, 7))
+    embedding = torch.randn(4, 6, 12, 10, requires_grad=True)
+    logit, target = torch.randn(4, 1, 12, 10), torch.randint(0, 2, (4, 12, 10))
+    losses, gradients = [], []
+    for sampled in (True, False):
+        torch.manual_seed(1)
+        args = (logit, target, [0, 1, 0, 1])
+        loss = CACLLoss(num_anchors=5)(embedding, *args, projector) if sampled else CACLLoss(num_anchors=5)(
+            projector(embedding), *args)
+        losses.append(loss)
+        gradients.append(torch.autograd.grad(loss, [embedding, *projector.parameters()]))
+    torch.testing.assert_close(losses[0], losses[1])
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b)

@@ -208,12 +208,18 @@ class CACLLoss(nn.Module):
         self.loss_weight = loss_weight
         self.loss_name = loss_name
 
-    def forward(self, embedding: Tensor, anomaly_logit: Tensor, target: Tensor, domains: Sequence[int]) -> Tensor:
+    def forward(self,
+                embedding: Tensor,
+                anomaly_logit: Tensor,
+                target: Tensor,
+                domains: Sequence[int],
+                projector: Optional[nn.Module] = None) -> Tensor:
         """Loss of a batch, a scalar.
 
         ``embedding``: float (N, D, h, w), not normalised. ``anomaly_logit``: float (N, 1, H, W), used without
         gradient. ``target``: int (N, H, W), 0, 1 or 255. Both are brought to (h, w), the target by its nearest pixel.
-        ``domains``: list of N ints.
+        ``domains``: list of N ints. ``projector``: maps (N, D, h, w) pixel by pixel to the space of comparison, such as
+        ``Projector``; only the sampled pixels pass it. None compares the embedding itself.
         """
         if len(domains) != len(embedding):
             raise ValueError(f'domains must name one domain for each of the {len(embedding)} images, '
@@ -225,10 +231,12 @@ class CACLLoss(nn.Module):
         if target.shape[1:] != size:
             target = F.interpolate(target[:, None].float(), size, mode='nearest').squeeze(1).long()
         samples = sample_anomaly_aware(anomaly_logit, target, **self.sampling)
+        sets = (samples.anchors, samples.positives, samples.negatives)
+        chosen = _gather(embedding, torch.cat(sets, dim=1))
+        if projector is not None:
+            chosen = projector(chosen)
         with torch.autocast(embedding.device.type, enabled=False):
-            feats = embedding.flatten(2)  # (N, D, h, w) -> (N, D, P)
-            anchors, positives, negatives = (
-                self._embed(feats, indices) for indices in (samples.anchors, samples.positives, samples.negatives))
+            anchors, positives, negatives = _unit_vectors(chosen).split([indices.size(1) for indices in sets], dim=1)
         loss = anchors.sum() * 0
         for members in self._members(domains):
             partners = range(len(domains)) if self.cross_domain else members
@@ -239,14 +247,18 @@ class CACLLoss(nn.Module):
         return self.loss_weight * loss
 
     @staticmethod
-    def _embed(feats: Tensor, indices: Tensor) -> Tensor:
-        """Unit vectors (N, K, D) float32 of ``feats`` (N, D, P) at ``indices`` (N, K)."""
-        chosen = feats.gather(2, indices[:, None].expand(-1, feats.size(1), -1))
-        chosen = chosen if chosen.dtype == torch.float64 else chosen.float()
-        return F.normalize(chosen.transpose(1, 2), dim=2, eps=1e-6)
-
-    @staticmethod
     def _members(domains: Sequence[int]) -> List[List[int]]:
         """Positions of each domain's images in the batch, one list a domain that it holds."""
         domains = [int(domain) for domain in domains]
         return [[i for i, other in enumerate(domains) if other == domain] for domain in sorted(set(domains))]
+
+
+def _gather(feats: Tensor, indices: Tensor) -> Tensor:
+    """Features (N, D, K, 1) of ``feats`` (N, D, h, w) at the flat pixel ``indices`` (N, K)."""
+    return feats.flatten(2).gather(2, indices[:, None].expand(-1, feats.size(1), -1)).unsqueeze(3)
+
+
+def _unit_vectors(feats: Tensor) -> Tensor:
+    """Unit vectors (N, K, D), float32 or better, of ``feats`` (N, D, K, 1)."""
+    feats = feats if feats.dtype == torch.float64 else feats.float()
+    return F.normalize(feats.squeeze(3).transpose(1, 2), dim=2, eps=1e-6)

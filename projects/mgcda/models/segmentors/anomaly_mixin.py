@@ -82,9 +82,9 @@ class AnomalyMixin:
             losses.update(self._alignment(taps, domains))
         if hasattr(self, TRAIN_ONLY):
             target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
-            embedding = self.train_only['projector'](taps['embedding'])
             contrast = self.train_only['contrast']
-            losses[contrast.loss_name] = contrast(embedding, taps['anomaly_logit'], target, domains)
+            losses[contrast.loss_name] = contrast(taps['embedding'], taps['anomaly_logit'], target, domains,
+                                                  self.train_only['projector'])
         return losses
 
     # Inference

@@ -1,0 +1,14 @@
+# What make_anomaly_mix.py writes for the 256x256 Cityscapes: composites of 512x256, so that objects keep their shape.
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='LoadAnomalyAnnotations'),
+    dict(type='Resize', scale=(512, 256), keep_ratio=False),
+    dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
+]
+train_dataloader = dict(
+    dataset=dict(
+        type='AnomalyMixDataset',
+        data_root='data/cityscapes256/',
+        objects=dict(
+            data_root='data/coco_objects', ann_file='annotations/instances.json', img_path='images', min_area=1500),
+        pipeline=train_pipeline))

@@ -1,0 +1,34 @@
+# The dissimilarity network on the 256x256 Cityscapes, without MDAT and CACL: a light one on ESPNetv2's backbone, which
+# starts from the frozen segmenter's weights.
+_base_ = [
+    '../_base_/models/dissimilarity_light.py', '../_base_/datasets/cityscapes256.py', '../_base_/schedules/toy_8e.py',
+    '../_base_/default_runtime.py'
+]
+segmenter = dict(
+    config='configs/espnetv2/espnetv2_cityscapes-1024x512.py', checkpoint='checkpoints/espnetv2_cityscapes.pth')
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='ESPNetv2',
+        widen_factor=2.0,
+        norm_eval=True,
+        init_cfg=dict(type='Pretrained', checkpoint=segmenter['checkpoint'], prefix='backbone.')),
+    decode_head=dict(
+        in_channels=(32, 128, 256, 512),
+        feature_strides=(2, 4, 8, 16),
+        fusion_channels=(24, 32, 48, 96),
+        decoder_channels=(24, 32, 48, 64),
+        spade_channels=24),
+    frozen=dict(
+        segmenter=segmenter,
+        generator=dict(
+            config='configs/cityscapes256/generator.py', checkpoint='work_dirs/cityscapes256/generator/iter_800.pth'),
+        segmenter_size=(256, 512)))
+max_iters = 1200
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+train_cfg = dict(_delete_=True, type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=400)
+param_scheduler = [dict(type='PolyLR', power=0.99, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
+log_processor = dict(by_epoch=False)
+default_hooks = dict(
+    logger=dict(interval=20, log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=1))
