@@ -175,7 +175,7 @@ def main() -> None:
     run([('toy streets', ['tools/dataset_converters/toy_streets.py', str(DATA)], DATA / 'toy_streets.json')])
     run([train('segmenter', 'segmenter', 'segmenter'), train('generator', 'generator', 'generator'),
          ('composites', ['tools/dataset_converters/make_anomaly_mix.py', 'configs/_base_/datasets/toy_anomaly_mix.py',
-                         str(DATA / 'anomaly_mix'), '--repeats', '2'], DATA / 'anomaly_mix' / 'done')])
+                         str(DATA / 'anomaly_mix')], DATA / 'anomaly_mix' / 'done')])
     run([make_maps('cityscapes', Path('cityscapes/leftImg8bit/train')),
          make_maps('anomaly_mix', Path('anomaly_mix/leftImg8bit/train'))])
     networks = [name for name, _ in METHODS if name != 'entropy']

@@ -1,0 +1,10 @@
+# SynBoost's network on the processed data that its authors publish (Di Biase et al., CVPR 2021), with their class
+# weights; the schedule is MGCDA's, not theirs.
+_base_ = [
+    '../_base_/models/dissimilarity_vgg16.py', '../_base_/datasets/synboost_train.py',
+    '../_base_/datasets/anomaly_benchmarks.py', '../_base_/schedules/mgcda_50e.py', '../_base_/default_runtime.py'
+]
+model = dict(decode_head=dict(loss_decode=dict(class_weight=(1.548, 8.039))))
+train_cfg = dict(val_interval=50)
+val_dataloader = _base_.test_dataloader
+val_evaluator = dict(type='AnomalyMetric')
