@@ -1,0 +1,157 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""What the README and the other documents name exists, and their commands are accepted by the tools."""
+import argparse
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, Iterator, List, Tuple
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
+COMMANDS_OF_OTHERS = {'pip', 'mkdir', 'cp', 'source', 'git'}
+#: Launcher -> the tool that it runs and the places of that tool's own positional arguments.
+LAUNCHERS = {
+    'dist_train.sh': ('tools/train.py', slice(0, 1), 2),
+    'dist_test.sh': ('tools/test.py', slice(0, 2), 3),
+    'slurm_train.sh': ('tools/train.py', slice(2, 3), 3),
+    'slurm_test.sh': ('tools/test.py', slice(2, 4), 4)
+}
+
+documents = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
+
+
+def blocks(document: Path, language: str) -> List[str]:
+    return re.findall(rf'^```{language}\n(.*?)^```', document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def headings(document: Path) -> List[str]:
+    """Anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r'^```.*?^```', '', document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
+    return [re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles]
+
+
+def commands(document: Path) -> Iterator[List[str]]:
+    """Command lines of the fenced blocks and of inline code that runs a tool, in words."""
+    lines = [line for block in blocks(document, 'bash') for line in block.replace('\\\n', ' ').splitlines()]
+    lines += re.findall(r'`((?:python )?tools/\S+\.(?:py|sh) [^`A-Z][^`]*)`', document.read_text())
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        while words:
+            end = words.index('&&') if '&&' in words else len(words)
+            command, words = words[:end], words[end + 1:]
+            while re.match(r'[A-Z_]+=', command[0]):
+                command = command[1:]
+            yield command
+
+
+def tool_call(command: List[str]) -> Tuple[str, List[str]]:
+    """The Python tool that a command runs in the end, and its arguments."""
+    index = next(i for i, word in enumerate(command) if word.startswith('tools/'))
+    path, arguments = command[index], command[index + 1:]
+    if path.endswith('.py'):
+        return path, arguments
+    tool, positional, rest = LAUNCHERS[Path(path).name]
+    assert len(arguments) >= rest, f'{path} needs {rest} arguments'
+    return tool, [*arguments[positional], '--launcher', 'pytorch', *arguments[rest:]]
+
+
+class Accepted(Exception):
+    """The arguments were parsed."""
+
+
+@pytest.fixture
+def parse(monkeypatch: pytest.MonkeyPatch, load_tool: Callable[[str], ModuleType]) -> Callable[[str, List[str]], None]:
+    """Run a tool up to the point where its own parser has accepted the arguments."""
+
+    def run(path: str, arguments: List[str]) -> None:
+        tool = load_tool(path)
+        accept = argparse.ArgumentParser.parse_args
+
+        def stop(parser: argparse.ArgumentParser, *args, **kwargs) -> None:
+            accept(parser, *args, **kwargs)
+            raise Accepted
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, 'argv', [path, *arguments])
+            patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+            with pytest.raises(Accepted):
+                tool.main()
+
+    return run
+
+
+@documents
+def test_links(document: Path) -> None:
+    links = [link for link in re.findall(r'\]\(([^)\s]+)\)', document.read_text()) if '://' not in link]
+    for link in links:
+        path, _, anchor = link.partition('#')
+        target = document.parent / path if path else document
+        assert target.exists(), f'{document.name} links to {link}'
+        if anchor:
+            assert anchor in headings(target), f'{document.name} links to {link}'
+
+
+@documents
+def test_named_files(document: Path) -> None:
+    names = re.findall(r"(?<![\w/.-])((?:configs|tools|docs|tests|projects)/[\w./-]*\w)", document.read_text())
+    assert names
+    missing = sorted({name for name in names if not (ROOT / name).exists()})
+    assert not missing, f'{document.name} names {missing}'
+
+
+def test_every_leaf_config_is_listed() -> None:
+    leaves = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').rglob('*.py')}
+    leaves = {leaf for leaf in leaves if '/_base_/' not in leaf}
+    assert len(leaves) > 20
+    text = (ROOT / 'docs/configs.md').read_text()
+    assert not sorted(leaf for leaf in leaves if leaf not in text)
+
+
+def test_commands_are_accepted(parse: Callable[[str, List[str]], None]) -> None:
+    targets = set(re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+    tools = set()
+    for document in DOCUMENTS:
+        for command in commands(document):
+            if command[0] == 'make':
+                assert command[1] in targets, command
+            elif command[0] not in COMMANDS_OF_OTHERS:
+                path, arguments = tool_call(command)
+                tools.add(path)
+                try:
+                    parse(path, arguments)
+                except SystemExit:
+                    pytest.fail(f'{document.name}: {path} refuses {arguments}')
+    # Every tool that a user calls is shown once at least.
+    assert tools == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / 'tools').rglob('*.py')
+        if 'main()' in path.read_text() and path.name != 'check_env.py'
+    }
+
+
+def test_a_wrong_flag_would_be_found(parse: Callable[[str, List[str]], None]) -> None:
+    with pytest.raises(SystemExit):
+        parse('tools/train.py', ['configs/mgcda_cityscapes.py', '--resumee-from', 'x'])
+
+
+def test_python_blocks_are_configs(tmp_path: Path) -> None:
+    leaves = [block for document in DOCUMENTS for block in blocks(document, 'python')]
+    assert leaves
+    for number, block in enumerate(leaves):
+        path = tmp_path / f'leaf{number}.py'
+        path.write_text(block.replace("'./", f"'{ROOT}/configs/"))
+        cfg = Config.fromfile(path)
+        assert cfg.model.type == 'DissimilaritySegmentor'
+        assert all('pipeline' in dataset for dataset in cfg.test_dataloader.dataset.datasets)
+
+
+def test_generator_is_copied_to_where_the_flagship_looks() -> None:
+    source, target = re.search(r'cp (\S+) (\S+)', (ROOT / 'README.md').read_text()).groups()
+    generator = Config.fromfile(ROOT / 'configs/mgcda_cityscapes.py').model.frozen.generator
+    assert target == generator.checkpoint
+    assert source == f'work_dirs/{Path(generator.config).stem}/iter_{Config.fromfile(ROOT / generator.config).max_iters}.pth'
