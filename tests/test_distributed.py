@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, recorder_of, write_tiny_mgcda
+from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, one_thread, recorder_of, write_tiny_mgcda
 
 from mgcda.datasets.maps import MAP_KINDS
 
@@ -61,7 +61,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the data lies and where two processes have trained and tested."""
     folder = tmp_path_factory.mktemp('distributed')
     write_tiny_mgcda(folder)
@@ -69,7 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv('CUDA_VISIBLE_DEVICES', '')
         patch.setenv('OMP_NUM_THREADS', '1')
         torch.multiprocessing.spawn(run_rank, (str(folder), ), nprocs=2)
-    return folder
+    with one_thread():
+        yield folder
 
 
 @pytest.fixture(scope='module')

@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """A real but very small run of MGCDA: files in the real layouts, frozen networks, config, recording pieces."""
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ test_dataloader = dict(
 test_evaluator = dict(type='AnomalyMetric')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(type='RecordingOptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
-param_scheduler = [dict(type='PolyLR', power=0.9, begin=0, end=6, by_epoch=False)]
+param_scheduler = [dict(type='PolyLR', power=0.9, begin=0, end=8, by_epoch=False)]
 train_cfg = dict(type='ResumableIterTrainLoop', max_iters=6, val_interval=1000)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
@@ -197,6 +198,17 @@ def assert_identical(actual: Any, expected: Any, path: str = '') -> None:
             assert_identical(actual[index], value, f'{path}[{index}]')
     else:
         assert actual == expected, path
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they save on networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write(path: Path, array: np.ndarray) -> None:
