@@ -24,7 +24,7 @@ model = dict(
         generator=dict(
             config='configs/cityscapes256/generator.py', checkpoint='work_dirs/cityscapes256/generator/iter_800.pth'),
         segmenter_size=(256, 512)))
-max_iters = 1200
+max_iters = 700
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 train_cfg = dict(_delete_=True, type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=400)
 param_scheduler = [dict(type='PolyLR', power=0.99, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]

@@ -106,7 +106,7 @@ class FrozenMaps(nn.Module):
         """
         size = tuple(images.shape[-2:])
         seg_logits = self._segment(_resize_images(images, self.segmenter_size or size)).float()
-        semantic = seg_logits.argmax(dim=1, keepdim=True)
+        semantic = seg_logits.max(dim=1, keepdim=True).indices
         synthesis = self.generator(nearest_resize(semantic, self.generator_size)[:, 0]).float()
         synthesis = ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
         small = _resize_images(images, self.generator_size)
