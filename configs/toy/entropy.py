@@ -1,7 +1,6 @@
-# The frozen segmenter's softmax entropy on the toy benchmarks.
+# The frozen segmenter's softmax entropy on the toy benchmarks; nothing to train.
 _base_ = [
-    '../_base_/models/segmenter_toy.py', '../_base_/datasets/toy_streets.py', '../_base_/schedules/toy_8e.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/segmenter_toy.py', '../_base_/datasets/toy_streets.py', '../_base_/default_runtime.py'
 ]
 model = dict(type='AnomalySegmentor', score='entropy')
 # The segmenter reads images of its training size; scores come back at the images' own.
@@ -16,3 +15,5 @@ test_dataloader = dict(
         dict(_base_.road_anomaly, pipeline=test_pipeline),
         dict(_base_.fishyscapes, pipeline=test_pipeline)
     ]))
+test_cfg = dict(type='TestLoop')
+train_dataloader = val_dataloader = val_evaluator = None
