@@ -1,0 +1,362 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Every config: its model trains and predicts, its pipelines read files in the layouts that it names."""
+import copy
+import inspect
+from ast import literal_eval
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from mmseg.registry import DATASETS, MODELS
+from mmseg.structures import SegDataSample
+from official_layouts import IMAGE_SIZE, write_layouts
+from torch import Tensor, nn
+
+from mgcda.labels import ANOMALY, IGNORE, NORMAL
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = (32, 64)
+TEST_SIZE = (64, 96)
+
+
+def find_configs() -> List[str]:
+    """Configs that describe a run or a network, not a part of one."""
+    paths = (path.relative_to(ROOT / 'configs') for path in (ROOT / 'configs').rglob('*.py'))
+    return sorted(path.as_posix() for path in paths if '_base_' not in path.parts)
+
+
+CONFIGS = find_configs()
+
+
+@lru_cache(maxsize=None)
+def _read(name: str) -> Config:
+    return Config.fromfile(ROOT / 'configs' / name)
+
+
+def load(name: str) -> Config:
+    return copy.deepcopy(_read(name))
+
+
+def dicts_of(node: Any) -> Iterator[dict]:
+    """All dicts inside a config."""
+    if isinstance(node, dict):
+        yield node
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        yield from dicts_of(child)
+
+
+def test_no_config_is_left_out() -> None:
+    expected = {
+        'mgcda_cityscapes.py', 'ablation/baseline_void-class.py', 'ablation/baseline_anomaly-mix.py',
+        'ablation/baseline_mix.py', 'ablation/oda.py', 'ablation/oda_fda.py', 'ablation/mdat.py',
+        'ablation/mdat_pcl.py', 'ablation/mdat_cpcl.py', 'ablation/cacl.py', 'mgcda/mgcda_r50_cityscapes.py',
+        'mgcda/mgcda_mit-b2_cityscapes.py', 'mgcda/mgcda_convnext-t_cityscapes.py',
+        'mgcda/mgcda_online_cityscapes.py', 'mgcda/mgcda_do-downsample4_cityscapes.py',
+        'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py', 'toy/generator.py', 'toy/baseline.py',
+        'toy/mgcda.py', 'toy/entropy.py', 'cityscapes256/generator.py', 'cityscapes256/baseline.py',
+        'cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py', 'spade/spade-light_cityscapes-128x256.py',
+        'espnetv2/espnetv2_cityscapes-1024x512.py', 'espnetv2/espnetv2_entropy_road-anomaly.py',
+        'synboost/synboost_processed.py', 'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py'
+    }
+    assert expected <= set(CONFIGS)
+    assert all('model' in load(name) for name in CONFIGS)
+
+
+# ---------------------------------------------------------------- models
+
+
+@DATASETS.register_module()
+class RandomSamples(torch.utils.data.Dataset):
+    """Two packed samples of noise, one a domain, with every kind of label."""
+
+    metainfo: Dict[str, Any] = {}
+
+    def __init__(self, channels: int, labels: List[int], domains: List[int]) -> None:
+        self.channels, self.labels, self.domains = channels, labels, domains
+        self.domain_sizes = tuple(domains.count(domain) for domain in sorted(set(domains)))
+
+    def __len__(self) -> int:
+        return len(self.domains)
+
+    def __getitem__(self, index: int) -> dict:
+        return random_sample(self.channels, SIZE, self.labels, domain=self.domains[index])
+
+
+def random_sample(channels: int, size: tuple, labels: List[int], **metainfo: Any) -> dict:
+    generator = torch.Generator().manual_seed(metainfo.get('domain', 2))
+    inputs = torch.randint(0, 256, (channels, *size), dtype=torch.uint8, generator=generator)
+    if channels == 10:
+        inputs[6] %= 19
+    label = torch.tensor(labels)[torch.randint(len(labels), (1, *size), generator=generator)]
+    sample = SegDataSample(
+        metainfo=dict(img_shape=size, pad_shape=size, ori_shape=size, reduce_zero_label=False, **metainfo))
+    sample.gt_sem_seg = PixelData(data=label)
+    return dict(inputs=inputs, data_samples=sample)
+
+
+class GradientRecorder(Hook):
+    """Notes which parameters received a gradient, and the domain classifiers as they were."""
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.received: Dict[str, bool] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        for name, param in runner.model.named_parameters():
+            if param.requires_grad:
+                param.register_post_accumulate_grad_hook(
+                    lambda param, name=name: self.received.update({name: bool(param.grad.sum().isfinite())}))
+        mdat = find_hook(runner, 'MDATHook')
+        self.classifiers = {} if mdat is None else copy_of(mdat.discriminators)
+
+
+def find_hook(runner: Runner, name: str) -> Any:
+    return next((hook for hook in runner.hooks if type(hook).__name__ == name), None)
+
+
+def copy_of(module: nn.Module) -> Dict[str, Tensor]:
+    return {name: param.detach().clone() for name, param in module.named_parameters()}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several threads only get in each other's way on inputs this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny_model(cfg: Config) -> nn.Module:
+    """The model of a config without its downloads, for small inputs."""
+    model = cfg.model
+    for node in dicts_of(model):
+        init_cfg = node.get('init_cfg')
+        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+            node['init_cfg'] = None
+    if model.data_preprocessor.type == 'SegDataPreProcessor' and 'size_divisor' not in model.data_preprocessor:
+        model.data_preprocessor.size = SIZE
+    if 'work_size' in model:
+        model.work_size = SIZE
+    return MODELS.build({key: value for key, value in model.items() if key != 'frozen'})
+
+
+@pytest.fixture(scope='module')
+def add_frozen_networks() -> Iterator[Callable[[nn.Module, Config], None]]:
+    """Gives a model the frozen networks of its config; configs that have the same share them."""
+    built: Dict[str, nn.Module] = {}
+
+    def add(model: nn.Module, cfg: Config) -> None:
+        frozen = cfg.model.get('frozen')
+        if frozen is not None:
+            frozen.segmenter.checkpoint = frozen.generator.checkpoint = None
+            frozen.segmenter_size = frozen.generator_size = SIZE
+            key = dump(frozen)
+            built[key] = built[key] if key in built else MODELS.build(frozen)
+            model.frozen = built[key].to(next(model.parameters()).device)
+
+    yield add
+    built.clear()
+
+
+def tiny_runner(cfg: Config, model: nn.Module, work_dir: Path) -> Runner:
+    """A run of one iteration with the config's optimizer, schedule, loop and hooks, on noise."""
+    known = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg', 'model', 'work_dir', 'launcher'}
+    settings = {
+        key: value
+        for key, value in cfg.items() if key in known and value and not key.startswith(('val_', 'test_'))
+    }
+    settings.setdefault('default_scope', 'mmseg')
+    settings.setdefault('train_cfg', dict(type='IterBasedTrainLoop', max_iters=1))
+    settings.setdefault('optim_wrapper', dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01)))
+    settings['train_cfg'].pop('val_interval', None)
+    settings['train_cfg']['max_epochs' if 'max_epochs' in settings['train_cfg'] else 'max_iters'] = 1
+    settings['default_hooks'] = {**settings.get('default_hooks', {}), 'checkpoint': None}
+    settings['env_cfg'] = dict(dist_cfg=dict(backend='gloo'))
+    settings['train_dataloader'] = tiny_dataloader(cfg)
+    return Runner(model=model, work_dir=str(work_dir), experiment_name='tiny', launcher='none', **settings)
+
+
+def tiny_dataloader(cfg: Config) -> dict:
+    labels = [NORMAL, ANOMALY, IGNORE] if cfg.model.type == 'DissimilaritySegmentor' else [0, 7, 18, IGNORE]
+    loader = cfg.get('train_dataloader') or {}
+    sampler = loader.get('sampler', dict(type='InfiniteSampler'))
+    domains = [0, 1]
+    if sampler['type'] == 'DomainBalancedSampler':
+        num_domains = len(loader.dataset.datasets)
+        domains = [0, 1] if num_domains == 2 else [0, 0]
+        sampler = dict(sampler, batch_size=2, num_per_domain=2 // num_domains)
+    return dict(
+        batch_size=2, num_workers=0, sampler=sampler,
+        dataset=dict(type='RandomSamples', channels=train_channels(cfg), labels=labels, domains=domains))
+
+
+def train_channels(cfg: Config) -> int:
+    """Channels of the training samples: with maps, or the image alone."""
+    steps = {node.get('type') for node in dicts_of(cfg.get('train_dataloader'))}
+    return 10 if 'LoadDissimilarityMaps' in steps else 3
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_config_trains_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        add_frozen_networks: Callable[[nn.Module, Config], None]) -> None:
+    monkeypatch.chdir(ROOT)  # frozen networks are named by configs relative to it
+    torch.manual_seed(0)
+    cfg = load(name)
+    runner = tiny_runner(cfg, tiny_model(cfg), tmp_path)
+    model = runner.model
+    if train_channels(cfg) == 3:
+        add_frozen_networks(model, cfg)
+    recorder = GradientRecorder()
+    runner.register_hook(recorder)
+    runner.train()
+    assert runner.iter == 1
+
+    trainable = {param_name for param_name, param in model.named_parameters() if param.requires_grad}
+    assert trainable - set(recorder.received) == set()
+    assert all(recorder.received.values())
+    mdat = find_hook(runner, 'MDATHook')
+    assert (mdat is not None) == ('mdat' in cfg.get('default_hooks', {}))
+    if mdat is not None:
+        assert recorder.classifiers
+        for param_name, param in mdat.discriminators.named_parameters():
+            assert not param.equal(recorder.classifiers[param_name]), param_name
+
+    model.eval()
+    add_frozen_networks(model, cfg)
+    with torch.no_grad():
+        result, = model.test_step(collate(random_sample(3, TEST_SIZE, [0, 1])))
+    if cfg.model.type == 'Resynthesizer':
+        assert result.synthesis.data.shape[0] == 3 and result.synthesis.data.dtype == torch.uint8
+    elif cfg.model.type == 'EncoderDecoder':
+        assert result.seg_logits.data.shape == (19, *TEST_SIZE) and result.seg_logits.data.isfinite().all()
+    else:
+        scores = result.anomaly_scores.data
+        assert scores.shape == (1, *TEST_SIZE) and scores.dtype == torch.float32 and scores.isfinite().all()
+        assert scores.unique().numel() > 1
+
+
+def collate(sample: dict) -> dict:
+    return {key: [value] for key, value in sample.items()}
+
+
+# ---------------------------------------------------------------- pipelines
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all data sets below ``data/``, where the configs look for them."""
+    root = tmp_path_factory.mktemp('data_sets')
+    write_layouts(root)
+    return root
+
+
+@lru_cache(maxsize=None)
+def read_training_batch(loader: str, preprocessor: str) -> Dict[str, Any]:
+    """What a training batch holds; configs that read the same share the reading."""
+    packed = MODELS.build(literal_eval(preprocessor))(next(iter(build_loader(loader))), training=True)
+    inputs, samples = packed['inputs'], packed['data_samples']
+    assert inputs.dtype == torch.float32 and inputs.isfinite().all()
+    facts = dict(
+        shape=tuple(inputs.shape),
+        labels=[set(np.unique(sample.gt_sem_seg.data).tolist()) for sample in samples],
+        label_sizes={tuple(sample.gt_sem_seg.data.shape) for sample in samples},
+        domains=[sample.get('domain') for sample in samples])
+    if inputs.shape[1] == 10:
+        facts['semantic'] = set(np.unique(inputs[:, 6]).tolist())
+        facts['map_ranges'] = [(inputs[:, i].min().item(), inputs[:, i].max().item()) for i in (7, 8, 9)]
+    return facts
+
+
+@lru_cache(maxsize=None)
+def read_all(loader: str, preprocessor: str) -> List[SegDataSample]:
+    """The samples of a dataloader for testing, image by image."""
+    preprocess = MODELS.build(literal_eval(preprocessor))
+    batches = [preprocess(batch, training=False) for batch in build_loader(loader)]
+    assert all(len(batch['data_samples']) == 1 for batch in batches)
+    return [batch['data_samples'][0] for batch in batches]
+
+
+def build_loader(text: str) -> torch.utils.data.DataLoader:
+    return Runner.build_dataloader({**literal_eval(text), 'num_workers': 0, 'persistent_workers': False}, seed=0)
+
+
+def dump(node: dict) -> str:
+    """A config as text that tells tuples from lists."""
+    return repr(node.to_dict())
+
+
+#: Data sets of each kind of config's test, in the order of their samples.
+BENCHMARKS = dict(
+    paper=['FS_LostAndFound', 'FS_LostAndFound', 'FS_Static', 'FS_Static', 'RoadAnomaly', 'RoadAnomaly'],
+    cityscapes256=['RoadAnomaly', 'RoadAnomaly'],
+    espnetv2=['RoadAnomaly', 'RoadAnomaly'],
+    toy=['ToyRoadAnomaly', 'ToyRoadAnomaly', 'ToyFishyscapes', 'ToyFishyscapes'])
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_pipelines_read_the_layouts(name: str, data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data_root)
+    cfg = load(name)
+    preprocessor = dump(cfg.model.data_preprocessor)
+    assert cfg.get('test_dataloader') or name.startswith('deeplabv3plus/')
+    if cfg.get('train_dataloader'):
+        check_training_batch(name, cfg, read_training_batch(dump(cfg.train_dataloader), preprocessor))
+    for part in ('val', 'test'):
+        if cfg.get(f'{part}_dataloader'):
+            assert cfg.get(f'{part}_cfg') and f'{part}_evaluator' in cfg
+            check_samples(name, cfg, part, read_all(dump(cfg[f'{part}_dataloader']), preprocessor))
+
+
+def check_training_batch(name: str, cfg: Config, facts: Dict[str, Any]) -> None:
+    batch_size, (height, width) = cfg.train_dataloader.batch_size, facts['shape'][2:]
+    assert facts['shape'][:2] == (batch_size, train_channels(cfg))
+    assert facts['label_sizes'] == {(1, height, width)}
+    if cfg.model.type != 'DissimilaritySegmentor':
+        labels = set.union(*facts['labels'])
+        assert labels <= {*range(19), IGNORE} and len(labels) > 2
+        return
+    online = 'online' in name
+    assert (height, width) == (IMAGE_SIZE if online else tuple(cfg.model.work_size))
+    num_domains = len(cfg.train_dataloader.dataset.datasets)
+    assert facts['domains'] == ([0] * 4 + [1] * 4 if num_domains == 2 else [int('anomaly-mix' in name)] * 8)
+    for domain in set(facts['domains']):  # each domain has anomalies of its own
+        of_domain = [labels for labels, other in zip(facts['labels'], facts['domains']) if other == domain]
+        assert set.union(*of_domain) == {NORMAL, ANOMALY, IGNORE}
+    if not online:
+        assert facts['semantic'] == {0, 2, 10, 18, IGNORE}
+        assert all(0 <= low < 0.1 and 0.9 < high <= 1 for low, high in facts['map_ranges'])
+
+
+def check_samples(name: str, cfg: Config, part: str, samples: List[SegDataSample]) -> None:
+    if cfg.model.type in ('EncoderDecoder', 'Resynthesizer'):
+        assert len(samples) == 2
+        return
+    expected = BENCHMARKS.get(name.split('/')[0], BENCHMARKS['paper'])
+    found = [sample.dataset_name for sample in samples]
+    assert found == expected if part == 'test' else found and set(found) <= set(expected)
+    assert cfg[f'{part}_evaluator'].type == 'AnomalyMetric'
+    for sample in samples:
+        label = sample.gt_sem_seg.data
+        assert label.shape == (1, *IMAGE_SIZE) and tuple(sample.ori_shape) == IMAGE_SIZE
+        values = {NORMAL, ANOMALY} if sample.dataset_name.endswith('RoadAnomaly') else {NORMAL, ANOMALY, IGNORE}
+        assert set(np.unique(label)) == values
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_files_that_a_config_names_exist(name: str) -> None:
+    """The frozen networks are named by configs relative to the root of the repository."""
+    model = load(name).model
+    named = [node['config'] for node in dicts_of(model) if 'config' in node]
+    assert (len(named) == 2) == (model.type == 'DissimilaritySegmentor')
+    for config in named:
+        assert (ROOT / config).is_file() and (ROOT / config).relative_to(ROOT / 'configs').as_posix() in CONFIGS
