@@ -5,7 +5,7 @@ import inspect
 from ast import literal_eval
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List
 
 import numpy as np
 import pytest

@@ -148,3 +148,43 @@ def test_stock_tools_train_and_test_the_main_config(data: Path, tmp_path: Path) 
         run_tool(tool, config, work / 'epoch_1.pth', '--work-dir', out, '--cfg-options', *options)
         results = read_results(out)
         assert_in_percent(results, ['FS_LostAndFound', 'FS_Static', 'RoadAnomaly'])
+
+
+@pytest.mark.slow
+def test_all_steps_on_toy_streets(toy_root: Path, tmp_path: Path) -> None:
+    """Frozen networks, composites, maps, MGCDA and its rival, each by its tool and its config."""
+    cityscapes, mix, maps = toy_root / 'cityscapes', tmp_path / 'mix', tmp_path / 'maps'
+
+    def train(config: str, *options: str) -> Path:
+        work = tmp_path / config
+        run_tool('tools/train.py', f'configs/toy/{config}.py', '--work-dir', work, '--cfg-options', *options)
+        return Path((work / 'last_checkpoint').read_text())
+
+    short = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2', *NO_WORKERS]
+    short += [f'{part}_dataloader.dataset.data_root={cityscapes}' for part in ('train', 'val', 'test')]
+    segmenter = train('segmenter', *short, 'model.data_preprocessor.size=(64,128)')
+    generator = train('generator', *short)
+
+    converters = Path('tools/dataset_converters')
+    run_tool(converters / 'make_anomaly_mix.py', 'configs/_base_/datasets/toy_anomaly_mix.py', mix, '--workers', 0,
+             '--cfg-options', f'train_dataloader.dataset.data_root={cityscapes}',
+             f'train_dataloader.dataset.objects.data_root={toy_root}/coco',
+             'train_dataloader.dataset.objects.min_area=30')
+    frozen = [f'model.frozen.segmenter.checkpoint={segmenter}', f'model.frozen.generator.checkpoint={generator}']
+    for name, images in (('cityscapes', cityscapes), ('mix', mix)):
+        run_tool(converters / 'make_maps.py', 'configs/toy/mgcda.py', images / 'leftImg8bit/train', maps / name,
+                 '--workers', 0, '--cfg-options', *frozen)
+
+    tests = [toy_root / 'road_anomaly', toy_root / 'fishyscapes']
+    tiny = [option for option in TINY if 'frozen' not in option]
+    mgcda = [
+        *tiny, *NO_WORKERS, *frozen, *roots('train', [cityscapes, mix]), *roots('val', tests), *roots('test', tests),
+        f'train_dataloader.dataset.datasets.0.maps_root={maps}/cityscapes',
+        f'train_dataloader.dataset.datasets.1.maps_root={maps}/mix'
+    ]
+    trained = train('mgcda', *mgcda)
+    for config, checkpoint, options in (('mgcda', trained, mgcda),
+                                        ('entropy', segmenter, [*NO_WORKERS[-2:], *roots('test', tests)])):
+        out = tmp_path / f'test_{config}'
+        run_tool('tools/test.py', f'configs/toy/{config}.py', checkpoint, '--work-dir', out, '--cfg-options', *options)
+        assert_in_percent(read_results(out), ['ToyRoadAnomaly', 'ToyFishyscapes'])
