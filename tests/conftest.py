@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault('MPLBACKEND', 'Agg')
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # small tensors: more threads would only wait for each other
 
 
 @pytest.fixture(scope='session')

@@ -182,7 +182,7 @@ def main() -> None:
     for seed in args.seeds:
         run([train(f'{name} seed {seed}', name, f'{name}/seed{seed}', f'randomness.seed={seed}') for name in networks])
     last = {seed: {name: WORK / f'{name}/seed{seed}/last_checkpoint' for name in networks} for seed in args.seeds}
-    run([test('entropy', 'entropy', 'entropy', WORK / 'segmenter' / 'iter_400.pth'),
+    run([test('entropy', 'entropy', 'entropy', WORK / 'segmenter' / 'iter_250.pth'),
          make_maps('road_anomaly', Path('road_anomaly/frames'), '--suffixes', '.jpg')])
     run([make_maps('fishyscapes', Path('fishyscapes/original'))])
     for seed in args.seeds:

@@ -1,7 +1,7 @@
 # The dissimilarity network on the 256x256 Cityscapes, without MDAT and CACL: a light one on ESPNetv2's backbone, which
 # starts from the frozen segmenter's weights.
 _base_ = [
-    '../_base_/models/dissimilarity_light.py', '../_base_/datasets/cityscapes256.py', '../_base_/schedules/toy_8e.py',
+    '../_base_/models/dissimilarity_light.py', '../_base_/datasets/cityscapes256.py', '../_base_/schedules/toy_6e.py',
     '../_base_/default_runtime.py'
 ]
 segmenter = dict(

@@ -1,7 +1,7 @@
 # The generator of the toy streets.
 _base_ = '../spade/spade-light_cityscapes-128x256.py'
 data_root = 'data/toy/cityscapes'
-max_iters = 300
+max_iters = 200
 model = dict(generator=dict(base_channels=12, hidden_channels=16))
 train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root))
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root))

@@ -2,7 +2,7 @@
 _base_ = ['../_base_/models/segmenter_toy.py', '../_base_/default_runtime.py']
 data_root = 'data/toy/cityscapes'
 model = dict(data_preprocessor=dict(size=(128, 256)))
-max_iters = 400
+max_iters = 250
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

@@ -22,8 +22,8 @@ model = dict(
         loss_decode=dict(type='PixelCrossEntropyLoss')),
     frozen=dict(
         type='FrozenMaps',
-        segmenter=dict(config='configs/toy/segmenter.py', checkpoint='work_dirs/toy/segmenter/iter_400.pth'),
-        generator=dict(config='configs/toy/generator.py', checkpoint='work_dirs/toy/generator/iter_300.pth'),
+        segmenter=dict(config='configs/toy/segmenter.py', checkpoint='work_dirs/toy/segmenter/iter_250.pth'),
+        generator=dict(config='configs/toy/generator.py', checkpoint='work_dirs/toy/generator/iter_200.pth'),
         segmenter_size=(128, 256),
         generator_size=(128, 256),
         normalisation='image'),

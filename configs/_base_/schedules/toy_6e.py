@@ -1,5 +1,5 @@
 # As mgcda_50e.py, but shorter, and with a learning rate for networks that start from nothing.
-max_epochs = 8
+max_epochs = 6
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 param_scheduler = [
     dict(
