@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mgcda.datasets import MAP_KINDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
-TRAIN = ('void_class', 'anomaly_mix', 'mgcda_train', 'anomaly_mix_paste', 'synboost_train')
+TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'synboost_train')
 TEST = ('road_anomaly', 'fishyscapes', 'anomaly_benchmarks', 'anomaly_benchmarks_maps')
 H, W = 32, 64
 

@@ -41,7 +41,7 @@ class SPADERefinement(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """One level of the decoder: 3x3 convolution + SELU, refinement, and a 2x2 transposed convolution if ``upsample``."""
+    """A level of the decoder: 3x3 convolution + SELU, refinement, and 2x2 transposed convolution if ``upsample``."""
 
     def __init__(self, in_channels: int, channels: int, label_channels: int, spade_channels: Optional[int],
                  upsample: bool) -> None:

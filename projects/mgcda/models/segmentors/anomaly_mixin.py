@@ -20,7 +20,7 @@ class AnomalyMixin:
     ``anomaly_scores`` (PixelData, float32, (1, H, W) at the original image size, larger = more anomalous) beside
     ``seg_logits`` and ``pred_sem_seg``.
 
-    In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else: adversarial
+    In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
     losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
     ``train_only.contrast`` on the output of ``train_only.projector``.
 
@@ -41,7 +41,7 @@ class AnomalyMixin:
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if score is None and self.num_classes != 2:
-            raise ValueError(f'a head of {self.num_classes} classes needs a score, such as score=dict(type=\'energy\')')
+            raise ValueError(f"a head of {self.num_classes} classes needs a score, such as score='energy'")
         self.scorer = None if score is None else build_score(score)
         if train_only is not None:
             if set(train_only) != {'projector', 'contrast'}:
