@@ -217,8 +217,13 @@ def _load_network(cfg: ConfigType, role: str) -> nn.Module:
 
 
 def _load_weights(network: nn.Module, checkpoint: str, prefix: str, role: str) -> None:
-    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = state.get('state_dict', state)
+    try:
+        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    except Exception as error:  # torch raises errors of many types for files of other kinds
+        reason = next((line.strip() for line in str(error).splitlines() if 'GLOBAL' in line), str(error).split('.')[0])
+        raise ValueError(f'frozen.{role}.checkpoint: {checkpoint} is damaged, is no checkpoint, or holds objects that '
+                         f'could run code ({type(error).__name__}: {reason})') from error
+    state = state.get('state_dict', state) if isinstance(state, dict) else {}
     state = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
     expected = network.state_dict()
     wrong = [
