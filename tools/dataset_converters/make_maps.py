@@ -108,9 +108,14 @@ def write_file(path: str, data: bytes) -> None:
     """Write a file under a temporary name, then rename it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f'{path}.{os.getpid()}.tmp'
-    with open(temporary, 'wb') as file:
-        file.write(data)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
 
 
 def to_uint8(maps: Dict[str, torch.Tensor]) -> Dict[str, np.ndarray]:
