@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Bad input to whole runs: an error that names the file or key, before the first iteration, and nothing left behind."""
+"""Bad input to whole runs: an error that names file or key, before the first iteration, and nothing left behind."""
 import os
 import re
 import shutil
@@ -17,7 +17,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS, MODELS
-from tiny_dissimilarity import ROOT, TinyPyramid, one_thread, write_tiny_mgcda
+from tiny_dissimilarity import ROOT, TinyPyramid, quick_runs, write_tiny_mgcda
 from torch import Tensor
 
 from mgcda.datasets.maps import MAP_KINDS
@@ -47,7 +47,7 @@ class TinyWitness(Hook):
 @pytest.fixture(scope='module')
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Files without a fault."""
-    with one_thread():
+    with quick_runs():
         yield write_tiny_mgcda(tmp_path_factory.mktemp('pristine') / 'run').parent
 
 
@@ -143,8 +143,9 @@ class TestSettings:
     @pytest.mark.parametrize('key', [
         'model', 'model.backbone', 'model.decode_head', 'model.frozen', 'model.frozen.segmenter', 'model.train_only',
         'model.train_only.projector', 'model.train_only.contrast', 'train_dataloader', 'train_dataloader.sampler',
-        'train_dataloader.dataset', 'train_dataloader.dataset.datasets.0', 'train_dataloader.dataset.datasets.1.objects',
-        'train_dataloader.dataset.datasets.1.pipeline.2', 'optim_wrapper', 'optim_wrapper.optimizer',
+        'train_dataloader.dataset', 'train_dataloader.dataset.datasets.0',
+        'train_dataloader.dataset.datasets.1.objects', 'train_dataloader.dataset.datasets.1.pipeline.2',
+        'optim_wrapper', 'optim_wrapper.optimizer',
         'param_scheduler.0', 'train_cfg', 'default_hooks.mdat', 'default_hooks.mdat.feature_classifier',
         'custom_hooks.1', 'randomness'])
     def test_unknown_key(self, run, key) -> None:
@@ -206,7 +207,7 @@ class TestDivergence:
 
     def test_weights_that_are_not_finite_are_not_saved(self, run) -> None:
         """The loss was finite when it was computed; the step that followed was not."""
-        with pytest.raises(ValueError, match=r'weights are not finite after iteration 1, .*: backbone.levels.0.0.weight'):
+        with pytest.raises(ValueError, match='weights are not finite after iteration 1, .*: backbone.levels.0'):
             run.train('model.backbone.type=TinyBadGradient', 'default_hooks.checkpoint.interval=1')
         assert not checkpoints(run.work)
 

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, one_thread, recorder_of, write_tiny_mgcda
+from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, quick_runs, recorder_of, write_tiny_mgcda
 
 from mgcda.datasets.maps import MAP_KINDS
 
@@ -34,11 +34,18 @@ def load_config(config: Path, work_dir: Path, **options: Any) -> Config:
 
 
 def run_rank(rank: int, folder: str) -> None:
-    """What one of the two processes does: train with either seeding, resume the latter, test it."""
-    torch.set_num_threads(1)
+    """One of the two processes."""
     os.environ['LOCAL_RANK'] = str(rank)
     torch.distributed.init_process_group('gloo', f'file://{folder}/init', rank=rank, world_size=2)
-    folder, outcome = Path(folder), {}
+    with quick_runs():
+        torch.save(train_and_test(Path(folder)), f'{folder}/rank_{rank}.pth')
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def train_and_test(folder: Path) -> Dict[str, Any]:
+    """Train with either seeding, resume the latter run, and test it; what was recorded."""
+    outcome = {}
     for name, diff_rank_seed in SEEDINGS.items():
         options = {'launcher': 'pytorch', 'model_wrapper_cfg': DDP,
                    'randomness': dict(seed=3, diff_rank_seed=diff_rank_seed)}
@@ -55,9 +62,7 @@ def run_rank(rank: int, folder: str) -> None:
         folder / 'tiny_mgcda.py', folder / 'tested', load_from=str(folder / f'own_seed/iter_{NUM_ITERS}.pth'),
         **options))
     outcome['results'] = tested.test()
-    torch.save(outcome, folder / f'rank_{rank}.pth')
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return outcome
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv('CUDA_VISIBLE_DEVICES', '')
         patch.setenv('OMP_NUM_THREADS', '1')
         torch.multiprocessing.spawn(run_rank, (str(folder), ), nprocs=2)
-    with one_thread():
+    with quick_runs():
         yield folder
 
 
@@ -108,7 +113,7 @@ def test_ranks_see_data_and_random_numbers_of_their_own(runs) -> None:
 
 
 def reference_losses(model: torch.nn.Module, classifiers: torch.nn.ModuleDict, row: Dict[str, Any]) -> tuple:
-    """Losses of one rank's batch on the network and on the classifiers, the adversarial ones from eq. 2 of the paper."""
+    """Losses of the network and of the classifiers on one rank's batch, the adversarial ones written from eq. 2."""
     own = [row['tau'] if domain == 0 else 1 - row['tau'] for domain in row['domains']]
     rivals = []
 

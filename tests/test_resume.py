@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from tiny_dissimilarity import assert_identical, one_thread, recorder_of, write_tiny_mgcda
+from tiny_dissimilarity import assert_identical, quick_runs, recorder_of, write_tiny_mgcda
 
 #: What a checkpoint says of the time and place of its run.
 OF_THE_RUN = ('time', 'cfg', 'experiment_name')
@@ -36,7 +36,7 @@ class TinyStop(Hook):
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_thread():
+    with quick_runs():
         yield write_tiny_mgcda(tmp_path_factory.mktemp('resume'))
 
 
@@ -55,7 +55,7 @@ def train(config: Path, work_dir: Path, *hooks: dict, num_workers: int = 2,
 
 
 def assert_same_run(resumed: Tuple[List[dict], dict], whole: Tuple[List[dict], dict], first: int) -> None:
-    """Data, random numbers, losses, rates, gradients and both players of each iteration; all that was saved at last."""
+    """Compare all that was recorded of each iteration, and all that was saved at last."""
     (rows, checkpoint), (expected_rows, expected) = resumed, whole
     assert [row['iteration'] for row in rows] == list(range(first, len(expected_rows)))
     assert_identical(rows, expected_rows[first:])
@@ -101,8 +101,8 @@ def test_epochs_from_the_middle_of_one(config: Path, tmp_path: Path, forget_runs
         assert len(streets) == 6 and len(set(streets)) == 5
     forget_runs()
     resumed = train(
-        config, tmp_path / 'resumed', resume=True, load_from=str(tmp_path / 'whole/iter_4.pth'), randomness=dict(seed=8),
-        **options)
+        config, tmp_path / 'resumed', resume=True, load_from=str(tmp_path / 'whole/iter_4.pth'),
+        randomness=dict(seed=8), **options)
     assert_same_run(resumed, whole, 4)
 
 

@@ -4,6 +4,7 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -201,12 +202,16 @@ def assert_identical(actual: Any, expected: Any, path: str = '') -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they save on networks as small as these."""
+def quick_runs() -> Iterator[None]:
+    """Leave out what costs runs as small as these most of their time.
+
+    These are threads, and the layout of the copy of the config, which is searched for seconds where paths are long.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with mock.patch('mmengine.config.config.FormatCode', lambda text, **kwargs: (text, True)):
+            yield
     finally:
         torch.set_num_threads(threads)
 
