@@ -65,8 +65,10 @@ def forget_runs() -> Callable[[], None]:
     """
 
     def forget() -> None:
-        for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        managers = [DefaultScope, MessageHub, MMLogger, Visualizer]
+        for manager in managers:  # a subclass, such as SegLocalVisualizer, keeps instances of its own
             manager._instance_dict.clear()
+            managers.extend(manager.__subclasses__())
 
     return forget
 

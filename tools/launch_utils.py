@@ -161,6 +161,16 @@ def prepare_launcher(cfg: Config) -> None:
         cfg.sync_bn = None
 
 
+def stop_processes() -> None:
+    """Wait for the other processes and close the group.
+
+    A process that left early, while rank 0 still writes, would make the launcher end all of them.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def export_ranks(launcher: str) -> None:
     """Name rank, world size and the address of rank 0 as torch.distributed expects them; torchrun has done so."""
     env = os.environ

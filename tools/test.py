@@ -4,7 +4,7 @@ import argparse
 from typing import Dict, Optional, Sequence
 
 from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
-                          guard_checkpoints, load_config, prepare_launcher, unwrap)
+                          guard_checkpoints, load_config, prepare_launcher, stop_processes, unwrap)
 from mmengine.config import Config
 
 
@@ -69,7 +69,9 @@ def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
     model = unwrap(runner.model)
     if hasattr(model, 'switch_to_deploy'):
         model.switch_to_deploy()
-    return runner.test()
+    metrics = runner.test()
+    stop_processes()
+    return metrics
 
 
 if __name__ == '__main__':

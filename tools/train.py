@@ -5,7 +5,7 @@ from typing import Optional, Sequence
 
 import torch
 from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
-                          guard_checkpoints, load_config, prepare_launcher)
+                          guard_checkpoints, load_config, prepare_launcher, stop_processes)
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner, find_latest_checkpoint
@@ -53,6 +53,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Runner:
     prepare_launcher(cfg)
     runner = build_runner(cfg)
     runner.train()
+    stop_processes()
     return runner
 
 

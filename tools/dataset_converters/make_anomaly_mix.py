@@ -178,6 +178,9 @@ def main() -> None:
         total = len(dataset) * args.repeats
         print(f'\n{written} of {total} composites written to {args.out} in {time.time() - start:.0f} s from '
               f'{len(dataset.objects)} objects, {total - written} were there already')
+    if is_distributed():  # a process that left while others work would have the launcher stop them
+        barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

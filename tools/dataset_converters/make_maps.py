@@ -191,6 +191,9 @@ def main() -> None:
     if rank == 0:
         print(f'\n{sum(written)} of {len(names)} images: {len(MAP_KINDS)} maps each written to {args.out}, '
               f'{len(names) - sum(written)} were there already')
+    if is_distributed():  # a process that left while others work would have the launcher stop them
+        barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':
