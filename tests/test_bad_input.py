@@ -221,7 +221,7 @@ class TestMaps:
         def replace(source: str, target: str) -> None:
             if len(written) == 7:
                 raise OSError(28, 'No space left on device', target)
-            written.append(target)
+            written.append(str(target))
             real(source, target)
 
         monkeypatch.setattr(os, 'replace', replace)

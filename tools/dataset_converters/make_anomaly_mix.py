@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
 from mgcda.datasets import AnomalyMixDataset, SampleKey  # noqa: E402
+from mgcda.files import write_file  # noqa: E402
 
 SETTINGS_FILE = 'composites.json'
 
@@ -70,15 +71,10 @@ def mix_configs(node: object) -> Iterator[dict]:
 
 def write_png(path: str, image) -> None:
     """Write a PNG under a temporary name, then rename it."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     done, data = cv2.imencode('.png', image)
     if not done:
         raise OSError(f'cannot encode {path}')
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f'.{name}.{os.getpid()}.tmp')
-    with open(temporary, 'wb') as file:
-        file.write(data.tobytes())
-    os.replace(temporary, path)
+    write_file(path, data.tobytes())
 
 
 class CompositeWriter(Dataset):
@@ -125,11 +121,7 @@ def claim_folder(out: str, settings: dict, overwrite: bool) -> None:
                 raise ValueError(f'{out} holds composites of other settings (see {path}): write to another folder, or '
                                  'make all of them again with --overwrite')
         return
-    os.makedirs(out, exist_ok=True)
-    temporary = f'{path}.{os.getpid()}.tmp'
-    with open(temporary, 'w', encoding='utf-8') as file:
-        file.write(text)
-    os.replace(temporary, path)
+    write_file(path, text.encode())
 
 
 def start_processes(launcher: str) -> None:

@@ -32,6 +32,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 from mgcda.datasets.image_io import read_image  # noqa: E402
 from mgcda.datasets.maps import MAP_KINDS, map_files  # noqa: E402
+from mgcda.files import write_file  # noqa: E402
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 SETTINGS_FILE = 'maps.json'
@@ -100,22 +101,7 @@ def claim_folder(out: str, frozen: dict, overwrite: bool) -> None:
                 raise ValueError(f'{out} holds maps made with other settings (see {path}): write to another folder, or '
                                  'make all of them again with --overwrite')
         return
-    os.makedirs(out, exist_ok=True)
     write_file(path, text.encode())
-
-
-def write_file(path: str, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-        with open(temporary, 'wb') as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise
 
 
 def to_uint8(maps: Dict[str, torch.Tensor]) -> Dict[str, np.ndarray]:

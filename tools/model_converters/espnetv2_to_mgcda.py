@@ -8,7 +8,6 @@ scales. Their twentieth output, the background, is dropped. The result loads int
 ``configs/espnetv2/espnetv2_cityscapes-1024x512.py`` (scale 2.0), or the same with another ``widen_factor``.
 """
 import argparse
-import os
 import pickle
 import re
 from typing import Dict, Tuple
@@ -18,6 +17,7 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.utils import register_all_modules
 from torch import Tensor
 
+from mgcda.files import checkpoint_bytes, write_file
 from mgcda.models.backbones import ESPNetv2
 from mgcda.models.decode_heads import ESPNetv2Head
 
@@ -175,10 +175,7 @@ def main() -> None:
     meta = dict(source='sacmehta/EdgeNets (Mehta et al., ESPNetv2, CVPR 2019)')
     if args.num_classes == len(CityscapesDataset.METAINFO['classes']):
         meta['dataset_meta'] = dict(CityscapesDataset.METAINFO)
-    os.makedirs(os.path.dirname(os.path.abspath(args.target)), exist_ok=True)
-    temporary = f'{args.target}.tmp'
-    torch.save(dict(meta=meta, state_dict=converted), temporary)
-    os.replace(temporary, args.target)
+    write_file(args.target, checkpoint_bytes(dict(meta=meta, state_dict=converted)))
     for key, reason in dropped.items():
         print(f'dropped {key}: {reason}')
     print(f'{len(converted)} weights -> {args.target}')

@@ -6,8 +6,6 @@ training needs and frozen networks stay behind. With ``--config`` the model is b
 """
 import argparse
 import hashlib
-import io
-import os
 import re
 import sys
 from collections import OrderedDict
@@ -25,6 +23,7 @@ from launch_utils import check_checkpoint_file  # noqa: E402
 
 import mgcda  # noqa: E402
 from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit, weights_of  # noqa: E402
+from mgcda.files import checkpoint_bytes, write_file  # noqa: E402
 
 LEFT_BEHIND = re.compile(r'(^|\.)(train_only|frozen|discriminators?)\.')
 KEPT_META = ('dataset_meta', 'epoch', 'iter', 'experiment_name')
@@ -85,18 +84,10 @@ def keep_deployed(cfg: Config, checkpoint: dict) -> 'OrderedDict[str, Tensor]':
 
 def write(checkpoint: dict, target: Path) -> Path:
     """Write under a temporary name, then rename; the same content always gives the same bytes and name."""
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    content = buffer.getvalue()
+    content = checkpoint_bytes(checkpoint)
     stem = target.name.removesuffix('.pth')
     final = target.with_name(f'{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth')
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f'.{final.name}.{os.getpid()}.tmp')
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(final, content)
     return final
 
 

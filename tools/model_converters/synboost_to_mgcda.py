@@ -8,10 +8,15 @@ uncertainty weighting, SPADE in the decoder). The result loads into the model of
 """
 import argparse
 import os
+import sys
 from typing import Dict
 
 import torch
 from torch import Tensor
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+from mgcda.files import checkpoint_bytes, write_file  # noqa: E402
 
 #: Index of the first convolution of each block of SynBoost's VGG16 in mmpretrain's numbering, by ``layer.index``.
 _VGG_BLOCKS = {
@@ -72,10 +77,8 @@ def main() -> None:
     parser.add_argument('target', help='checkpoint to write')
     args = parser.parse_args()
     state = convert(torch.load(args.source, map_location='cpu', weights_only=True))
-    os.makedirs(os.path.dirname(os.path.abspath(args.target)), exist_ok=True)
-    temporary = f'{args.target}.tmp'
-    torch.save(dict(state_dict=state, meta=dict(source='SynBoost (Di Biase et al., CVPR 2021)')), temporary)
-    os.replace(temporary, args.target)
+    checkpoint = dict(state_dict=state, meta=dict(source='SynBoost (Di Biase et al., CVPR 2021)'))
+    write_file(args.target, checkpoint_bytes(checkpoint))
     print(f'{len(state)} weights -> {args.target}')
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-import os
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
 
+from mgcda.files import write_file
 from .curves import PixelCurve
 
 #: Name of the benchmark of samples that name none.
@@ -90,14 +91,9 @@ class AnomalyMetric(BaseMetric):
         if path in self._written:
             raise ValueError(f'{self._written[path]} and {img_path} would both be written to {path}')
         self._written[path] = img_path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-        try:
-            with open(temporary, 'wb') as file:
-                np.save(file, scores[0].detach().float().cpu().numpy())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, scores[0].detach().float().cpu().numpy())
+        write_file(path, buffer.getvalue())
 
     def evaluate(self, size: int) -> Dict[str, float]:
         """Merge all ranks and compute the results, the same on every rank.
