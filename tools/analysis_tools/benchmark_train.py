@@ -9,7 +9,9 @@ Example:
     python tools/analysis_tools/benchmark_train.py --size 256 512 --batch 8 --downsample 4
 """
 import argparse
+import os
 import statistics
+import sys
 import time
 from types import SimpleNamespace
 from typing import Callable, Dict, List, Optional
@@ -23,7 +25,9 @@ from mmseg.registry import HOOKS, MODELS, OPTIM_WRAPPERS, OPTIMIZERS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-import mgcda  # noqa: F401
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+import mgcda  # noqa: E402,F401
 
 LEAVES = {
     'vgg16': 'configs/mgcda_cityscapes.py',

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Dict, List, Tuple, Union
 
@@ -22,9 +23,13 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 from pycocotools import mask as coco_mask
-from toy_drawing import ANOMALY_ID, OBJECTS, draw_country, draw_lost_cargo, draw_objects, draw_street
 
-from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, IGNORE, NORMAL, label_id_to_train_id
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+from toy_drawing import (  # noqa: E402
+    ANOMALY_ID, OBJECTS, draw_country, draw_lost_cargo, draw_objects, draw_street)
+
+from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, IGNORE, NORMAL, label_id_to_train_id  # noqa: E402
 
 VERSION = 1
 RECORD = 'toy_streets.json'

@@ -8,8 +8,10 @@ scales. Their twentieth output, the background, is dropped. The result loads int
 ``configs/espnetv2/espnetv2_cityscapes-1024x512.py`` (scale 2.0), or the same with another ``widen_factor``.
 """
 import argparse
+import os
 import pickle
 import re
+import sys
 from typing import Dict, Tuple
 
 import torch
@@ -17,9 +19,11 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.utils import register_all_modules
 from torch import Tensor
 
-from mgcda.files import checkpoint_bytes, write_file
-from mgcda.models.backbones import ESPNetv2
-from mgcda.models.decode_heads import ESPNetv2Head
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+from mgcda.files import checkpoint_bytes, write_file  # noqa: E402
+from mgcda.models.backbones import ESPNetv2  # noqa: E402
+from mgcda.models.decode_heads import ESPNetv2Head  # noqa: E402
 
 _UNIT = {
     r'proj_1x1\.(conv|bn)': r'reduce.\1',
