@@ -145,10 +145,7 @@ def prepare_launcher(cfg: Config) -> None:
     """Without a GPU, start gloo (mmengine's own start needs a GPU) and have the model wrapped for the CPU."""
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
-    export_ranks(cfg.launcher)
-    if not torch.distributed.is_initialized():
-        timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
-        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    start_gloo(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800))
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -159,6 +156,13 @@ def prepare_launcher(cfg: Config) -> None:
     if cfg.get('sync_bn') is not None or replace_sync_bn(cfg.model):
         print_log('SyncBN needs GPUs: each process uses plain BN on its own batch', logger='current')
         cfg.sync_bn = None
+
+
+def start_gloo(launcher: str, timeout: int = 1800) -> None:
+    """Start the process group of a launcher over gloo, unless there is one; ``timeout`` in seconds."""
+    if launcher != 'none' and not torch.distributed.is_initialized():
+        export_ranks(launcher)
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
 
 
 def stop_processes() -> None:

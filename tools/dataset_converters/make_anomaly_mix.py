@@ -13,25 +13,23 @@ number only, not on how many processes write. A run that was interrupted goes on
 settings are not mixed with new ones.
 """
 import argparse
-import json
 import os
 import sys
 import time
 from typing import Iterator, List, Tuple
 
-import cv2
-import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import barrier, collect_results, get_dist_info, is_distributed
+from mmengine.dist import barrier, collect_results, get_dist_info
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+from launch_utils import start_gloo, stop_processes  # noqa: E402
 
 from mgcda.datasets import AnomalyMixDataset, SampleKey  # noqa: E402
-from mgcda.files import write_file  # noqa: E402
+from mgcda.files import claim_folder, write_png  # noqa: E402
 
 SETTINGS_FILE = 'composites.json'
 
@@ -69,14 +67,6 @@ def mix_configs(node: object) -> Iterator[dict]:
             yield from mix_configs(child)
 
 
-def write_png(path: str, image) -> None:
-    """Write a PNG under a temporary name, then rename it."""
-    done, data = cv2.imencode('.png', image)
-    if not done:
-        raise OSError(f'cannot encode {path}')
-    write_file(path, data.tobytes())
-
-
 class CompositeWriter(Dataset):
     """Making the composite of a number and writing it, as the work of a dataloader's processes."""
 
@@ -111,29 +101,6 @@ class CompositeWriter(Dataset):
         return number
 
 
-def claim_folder(out: str, settings: dict, overwrite: bool) -> None:
-    """Note the settings in the folder, or compare them with those of the composites that it holds."""
-    path = os.path.join(out, SETTINGS_FILE)
-    text = json.dumps(settings, indent=1, sort_keys=True, default=str)
-    if os.path.isfile(path) and not overwrite:
-        with open(path, encoding='utf-8') as file:
-            if file.read() != text:
-                raise ValueError(f'{out} holds composites of other settings (see {path}): write to another folder, or '
-                                 'make all of them again with --overwrite')
-        return
-    write_file(path, text.encode())
-
-
-def start_processes(launcher: str) -> None:
-    """Start gloo, whatever launched the processes: nothing here runs on a GPU."""
-    if launcher == 'none' or is_distributed():
-        return
-    names = dict(slurm=('SLURM_PROCID', 'SLURM_NTASKS'), mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'))
-    for target, source in zip(('RANK', 'WORLD_SIZE'), names.get(launcher, ())):
-        os.environ[target] = os.environ[source]
-    torch.distributed.init_process_group('gloo')
-
-
 def main() -> None:
     """Run the command line."""
     args = parse_args()
@@ -149,12 +116,12 @@ def main() -> None:
     steps = steps[:1 + max(i for i, step in enumerate(steps) if step.startswith('PasteObjects'))]
     split = args.split or os.path.basename(os.path.normpath(dataset.data_prefix['img_path']))
     writer = CompositeWriter(dataset, args.out, split, args.seed)
-    start_processes(args.launcher)
+    start_gloo(args.launcher)  # whatever launched the processes: nothing here runs on a GPU
     rank, world_size = get_dist_info()
     if rank == 0:
         objects = {key: value for key, value in found[0]['objects'].items() if key not in ('data_root', 'cache_mb')}
         settings = dict(seed=args.seed, objects=objects, labels=dataset.target_map, steps=steps)
-        claim_folder(os.path.join(args.out, 'leftImg8bit', split), settings, args.overwrite)
+        claim_folder(os.path.join(args.out, 'leftImg8bit', split, SETTINGS_FILE), settings, 'composites', args.overwrite)
     if world_size > 1:
         barrier()
     numbers = range(rank, len(dataset) * args.repeats, world_size)
@@ -170,9 +137,7 @@ def main() -> None:
         total = len(dataset) * args.repeats
         print(f'\n{written} of {total} composites written to {args.out} in {time.time() - start:.0f} s from '
               f'{len(dataset.objects)} objects, {total - written} were there already')
-    if is_distributed():  # a process that left while others work would have the launcher stop them
-        barrier()
-        torch.distributed.destroy_process_group()
+    stop_processes()
 
 
 if __name__ == '__main__':

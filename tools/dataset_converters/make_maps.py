@@ -12,13 +12,11 @@ uint8, at the image's own size, as ``model.frozen`` of the config makes them. A 
 stopped: a map that exists is complete. Maps that other settings made are not mixed with new ones.
 """
 import argparse
-import json
 import os
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Dict, List, Sequence
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
@@ -28,11 +26,12 @@ from mmengine.utils import ProgressBar, import_modules_from_strings
 from mmseg.registry import MODELS
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
+from launch_utils import start_gloo, stop_processes  # noqa: E402
 
 from mgcda.datasets.image_io import read_image  # noqa: E402
 from mgcda.datasets.maps import MAP_KINDS, map_files  # noqa: E402
-from mgcda.files import write_file  # noqa: E402
+from mgcda.files import claim_folder, write_png  # noqa: E402
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 SETTINGS_FILE = 'maps.json'
@@ -91,19 +90,6 @@ def find_images(root: str, suffixes: Sequence[str]) -> List[str]:
     return sorted(names)
 
 
-def claim_folder(out: str, frozen: dict, overwrite: bool) -> None:
-    """Note the settings in the folder of maps, or compare them with those that its maps were made with."""
-    path = os.path.join(out, SETTINGS_FILE)
-    text = json.dumps(frozen, indent=1, sort_keys=True, default=str)
-    if os.path.isfile(path) and not overwrite:
-        with open(path) as file:
-            if file.read() != text:
-                raise ValueError(f'{out} holds maps made with other settings (see {path}): write to another folder, or '
-                                 'make all of them again with --overwrite')
-        return
-    write_file(path, text.encode())
-
-
 def to_uint8(maps: Dict[str, torch.Tensor]) -> Dict[str, np.ndarray]:
     """Maps of one image as they lie on disk."""
     scale = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
@@ -117,19 +103,15 @@ def to_uint8(maps: Dict[str, torch.Tensor]) -> Dict[str, np.ndarray]:
 def write_maps(paths: Dict[str, str], arrays: Dict[str, np.ndarray]) -> None:
     """Write the maps of one image."""
     for kind, path in paths.items():
-        done, data = cv2.imencode('.png', arrays[kind])
-        if not done:
-            raise OSError(f'cannot encode {path}')
-        write_file(path, data.tobytes())
+        write_png(path, arrays[kind])
 
 
 def start_processes(launcher: str) -> None:
     """Start the process group of the launcher: NCCL where there is a GPU, gloo elsewhere."""
-    if launcher != 'none' and not is_distributed():
-        if torch.cuda.is_available():
-            init_dist(launcher)
-        else:
-            torch.distributed.init_process_group('gloo')
+    if not torch.cuda.is_available():
+        start_gloo(launcher)
+    elif launcher != 'none' and not is_distributed():
+        init_dist(launcher)
 
 
 def main() -> None:
@@ -149,7 +131,7 @@ def main() -> None:
 
     names = find_images(args.images, args.suffixes)
     if rank == 0:
-        claim_folder(args.out, frozen.to_dict(), args.overwrite)
+        claim_folder(os.path.join(args.out, SETTINGS_FILE), frozen.to_dict(), 'maps', args.overwrite)
     barrier()
     mine = names[rank::world_size]
     todo = [
@@ -177,9 +159,7 @@ def main() -> None:
     if rank == 0:
         print(f'\n{sum(written)} of {len(names)} images: {len(MAP_KINDS)} maps each written to {args.out}, '
               f'{len(names) - sum(written)} were there already')
-    if is_distributed():  # a process that left while others work would have the launcher stop them
-        barrier()
-        torch.distributed.destroy_process_group()
+    stop_processes()
 
 
 if __name__ == '__main__':
