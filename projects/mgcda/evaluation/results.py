@@ -1,0 +1,144 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""``results.json``: what one evaluation found, for tables and plots."""
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, Union
+
+import numpy as np
+
+from mgcda.files import write_file
+
+#: Version of the layout of the file.
+FORMAT = 1
+COUNTS = ('num_images', 'num_normal', 'num_anomaly')
+CURVE_KEYS = ('threshold', 'recall', 'precision', 'fpr')
+
+
+def write_results(path: Union[str, Path], results: Dict[str, Any]) -> None:
+    """Write the results of one evaluation as JSON, whole or not at all.
+
+    Args:
+        path: Usually ``results.json`` beside the score maps.
+        results: ``protocol`` and ``mode`` (str), and ``data_sets``: name -> dict of ``num_images``, ``num_normal``,
+            ``num_anomaly`` (int), ``metrics`` (key -> percent, or a score for ``F1_threshold``) and, if kept, ``curve``
+            (``threshold`` descending, ``recall``, ``precision``, ``fpr``: sequences of one length, fractions).
+            ``format`` is added. NumPy arrays and numbers are taken; NaN becomes null, infinite values the strings
+            ``"inf"`` and ``"-inf"``, which JSON lacks.
+
+    Raises:
+        ValueError: ``results`` are not of this form; the message names file and key.
+    """
+    content = {'format': FORMAT, **results}
+    _check(path, _as_read(content))
+    write_file(path, (json.dumps(_to_json(content), indent=1, allow_nan=False) + '\n').encode())
+
+
+def read_results(path: Union[str, Path]) -> Dict[str, Any]:
+    """Results that :func:`write_results` wrote; metrics and curves as floats and float64 arrays, null as NaN.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is no JSON, or not of this form; the message names file and key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist; AnomalyMetric with output_dir writes a results.json')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON file: {error}') from error
+    content = _as_read(content)
+    _check(path, content)
+    return content
+
+
+def _to_json(value: Any) -> Any:
+    """The value in terms of JSON."""
+    if isinstance(value, dict):
+        return {key: _to_json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return _to_json(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _as_read(content: Any) -> Any:
+    """A copy whose metrics are floats and whose curves are arrays, as far as they are of the right form."""
+    data_sets = content.get('data_sets') if isinstance(content, dict) else None
+    if not isinstance(data_sets, dict):
+        return content
+    return {**content, 'data_sets': {name: _data_set_as_read(entry) for name, entry in data_sets.items()}}
+
+
+def _data_set_as_read(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    entry = dict(entry)
+    if isinstance(entry.get('metrics'), dict):
+        entry['metrics'] = {key: _number(value) for key, value in entry['metrics'].items()}
+    if isinstance(entry.get('curve'), dict):
+        entry['curve'] = {key: _curve_part(values) for key, values in entry['curve'].items()}
+    return entry
+
+
+def _curve_part(values: Any) -> Any:
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        return values
+    values = [_number(value) for value in values]
+    return np.array(values, np.float64) if all(map(_is_number, values)) else values
+
+
+def _number(value: Any) -> Any:
+    if value is None:
+        return math.nan
+    return float(value) if isinstance(value, str) and value in ('inf', '-inf') else value
+
+
+def _check(path: Union[str, Path], content: Any) -> None:
+    """Raise where results are not of the documented form."""
+
+    def require(condition: bool, key: str, rule: str) -> None:
+        if not condition:
+            raise ValueError(f'{path}: {key} must be {rule}')
+
+    require(isinstance(content, dict), 'the file', 'a dict with format, protocol, mode and data_sets')
+    require(content.get('format') == FORMAT, 'format', f'{FORMAT}, got {content.get("format")!r}')
+    for key in ('protocol', 'mode'):
+        require(isinstance(content.get(key), str), key, f'a string, got {content.get(key)!r}')
+    data_sets = content.get('data_sets')
+    require(isinstance(data_sets, dict) and bool(data_sets), 'data_sets', 'a dict of at least one data set')
+    for name, entry in data_sets.items():
+        key = f'data_sets.{name}'
+        require(isinstance(entry, dict), key, f'a dict of {", ".join(COUNTS)} and metrics')
+        for count in COUNTS:
+            value = entry.get(count)
+            require(_is_integer(value) and value >= 0, f'{key}.{count}', f'an integer >= 0, got {value!r}')
+        metrics = entry.get('metrics')
+        require(isinstance(metrics, dict), f'{key}.metrics', 'a dict of numbers')
+        for metric, value in metrics.items():
+            require(_is_number(value), f'{key}.metrics.{metric}', f'a number or null, got {value!r}')
+        if 'curve' in entry:
+            _check_curve(entry['curve'], f'{key}.curve', require)
+
+
+def _check_curve(curve: Any, key: str, require: Any) -> None:
+    require(isinstance(curve, dict), key, f'a dict of {", ".join(CURVE_KEYS)}')
+    for part in CURVE_KEYS:
+        values = curve.get(part)
+        require(isinstance(values, np.ndarray) and values.ndim == 1, f'{key}.{part}', 'a list of numbers')
+        size = curve[CURVE_KEYS[0]].size
+        require(values.size == size > 0, f'{key}.{part}', f'as long as {CURVE_KEYS[0]}, {size}, and not empty')
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -1,0 +1,90 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from mgcda.evaluation.results import read_results, write_results
+
+
+def results(**changes):
+    curve = dict(
+        threshold=np.array([math.inf, 0.5, -math.inf]), recall=np.array([0.25, 1, 1]), precision=[1, 0.5, 0.1],
+        fpr=(0, 0.01, 1))
+    data_set = dict(
+        num_images=2, num_normal=np.int64(90), num_anomaly=10,
+        metrics=dict(AP=np.float64(51.25), FPR95=math.nan, F1_threshold=-math.inf), curve=curve)
+    return dict(protocol='fishyscapes', mode='exact', data_sets=dict(RoadAnomaly={**data_set, **changes}))
+
+
+def test_results_are_read_as_written(tmp_path):
+    path = tmp_path / 'new' / 'results.json'
+    write_results(path, results())
+    assert os.listdir(path.parent) == ['results.json']
+    stored = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert stored['format'] == 1 and stored['protocol'] == 'fishyscapes' and stored['mode'] == 'exact'
+    stored = stored['data_sets']['RoadAnomaly']
+    assert stored['metrics'] == dict(AP=51.25, FPR95=None, F1_threshold='-inf')
+    assert stored['curve'] == dict(
+        threshold=['inf', 0.5, '-inf'], recall=[0.25, 1, 1], precision=[1, 0.5, 0.1], fpr=[0, 0.01, 1])
+
+    read = read_results(path)['data_sets']['RoadAnomaly']
+    assert (read['num_images'], read['num_normal'], read['num_anomaly']) == (2, 90, 10)
+    assert read['metrics']['AP'] == 51.25 and math.isnan(read['metrics']['FPR95'])
+    assert read['curve']['threshold'].tolist() == [math.inf, 0.5, -math.inf]
+    assert all(part.dtype == np.float64 and part.shape == (3, ) for part in read['curve'].values())
+
+    write_results(path, read_results(path))
+    assert json.loads(path.read_text())['data_sets']['RoadAnomaly'] == stored
+
+
+def test_floats_lose_no_digit(tmp_path):
+    values = np.random.default_rng(0).random(100) * 100
+    write_results(tmp_path / 'r.json', results(metrics={str(i): value for i, value in enumerate(values)}))
+    assert list(read_results(tmp_path / 'r.json')['data_sets']['RoadAnomaly']['metrics'].values()) == values.tolist()
+
+
+def test_the_curve_may_be_left_out(tmp_path):
+    content = results()
+    del content['data_sets']['RoadAnomaly']['curve']
+    write_results(tmp_path / 'r.json', content)
+    assert 'curve' not in read_results(tmp_path / 'r.json')['data_sets']['RoadAnomaly']
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(num_images=-1), r'data_sets.RoadAnomaly.num_images must be an integer >= 0, got -1'),
+    (dict(num_normal=1.5), r'num_normal must be an integer'),
+    (dict(metrics=None), r'data_sets.RoadAnomaly.metrics must be a dict of numbers'),
+    (dict(metrics=dict(AP='high')), r"metrics.AP must be a number or null, got 'high'"),
+    (dict(curve=[1, 2]), r'curve must be a dict of threshold, recall'),
+    (dict(curve=dict(threshold=[1])), r'curve.recall must be a list of numbers'),
+    (dict(curve=dict(threshold=[1, 0], recall=[1], precision=[1], fpr=[1])), r'curve.recall must be as long as'),
+    (dict(curve=dict(threshold=['a'], recall=[1], precision=[1], fpr=[1])), r'curve.threshold must be a list of num'),
+])
+def test_results_of_another_form_are_refused(tmp_path, changes, message):
+    path = tmp_path / 'r.json'
+    with pytest.raises(ValueError, match=message) as error:
+        write_results(path, results(**changes))
+    assert str(path) in str(error.value) and not path.exists()
+
+
+@pytest.mark.parametrize('text, message', [
+    ('{"format": 1', 'no JSON'),
+    ('[]', 'the file must be a dict'),
+    ('{"format": 2}', 'format must be 1, got 2'),
+    ('{"format": 1, "protocol": "smiyc"}', 'mode must be a string'),
+    ('{"format": 1, "protocol": "smiyc", "mode": "exact", "data_sets": {}}', 'at least one data set'),
+])
+def test_files_of_another_form_are_refused(tmp_path, text, message):
+    path = tmp_path / 'r.json'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_results(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='none.json does not exist'):
+        read_results(tmp_path / 'none.json')
