@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .anomaly_metric import AnomalyMetric
+from .components import ComponentCurve
 from .curves import PixelCurve
 
-__all__ = ['AnomalyMetric', 'PixelCurve']
+__all__ = ['AnomalyMetric', 'ComponentCurve', 'PixelCurve']
