@@ -1,21 +1,27 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import csv
+import itertools
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch.utils.data import Dataset
 
-from mgcda.evaluation import AnomalyMetric, PixelCurve
+from mgcda.evaluation import AnomalyMetric, ComponentCurve, PixelCurve
+from mgcda.evaluation.results import read_results
 
 
 def make_sample(index, dataset_name='RoadAnomaly', size=(6, 8)):
@@ -30,11 +36,22 @@ def make_sample(index, dataset_name='RoadAnomaly', size=(6, 8)):
     return sample
 
 
-def pooled(samples):
-    curve = PixelCurve()
+def pooled(samples, **kwargs):
+    """What the metric reports of one benchmark: the values of its curve, without their bounds."""
+    curve = PixelCurve(**kwargs)
     for sample in samples:
         curve.update(sample.anomaly_scores.data, sample.gt_sem_seg.data)
-    return curve.compute()
+    return {key: value for key, value in curve.compute().items() if not key.endswith(('_lower', '_upper'))}
+
+
+def keyed(name, values):
+    return {f'{name}/{key}': value for key, value in values.items()}
+
+
+def evaluate(samples, **kwargs):
+    evaluator = Evaluator(AnomalyMetric(**kwargs))
+    evaluator.process(samples)
+    return evaluator.evaluate(len(samples))
 
 
 def test_benchmarks_are_pooled_apart_under_their_names():
@@ -44,9 +61,7 @@ def test_benchmarks_are_pooled_apart_under_their_names():
     evaluator.process([road[0], static[0]])
     evaluator.process([static[1], road[1], road[2]])
     result = evaluator.evaluate(5)
-    expected = {f'RoadAnomaly/{key}': value for key, value in pooled(road).items()}
-    expected.update({f'Static/{key}': value for key, value in pooled(static).items()})
-    assert result == expected
+    assert result == {**keyed('RoadAnomaly', pooled(road)), **keyed('Static', pooled(static))}
     assert all(type(value) is float for value in result.values())
 
 
@@ -54,10 +69,7 @@ def test_each_evaluation_starts_anew():
     evaluator = Evaluator(AnomalyMetric())
     for index in (0, 1):
         evaluator.process([make_sample(index)])
-        assert evaluator.evaluate(1) == {
-            f'RoadAnomaly/{key}': value
-            for key, value in pooled([make_sample(index)]).items()
-        }
+        assert evaluator.evaluate(1) == keyed('RoadAnomaly', pooled([make_sample(index)]))
     evaluator.process([make_sample(0)])
     with pytest.raises(ValueError):
         evaluator.evaluate(3)
@@ -68,7 +80,10 @@ def test_each_evaluation_starts_anew():
 def test_prefix_and_default_name():
     evaluator = Evaluator(AnomalyMetric(prefix='val'))
     evaluator.process([make_sample(0, None)])
-    assert set(evaluator.evaluate(1)) == {'val/anomaly/AP', 'val/anomaly/FPR95', 'val/anomaly/AUROC'}
+    assert set(evaluator.evaluate(1)) == {
+        f'val/anomaly/{key}'
+        for key in ('AP', 'FPR95', 'AUROC', 'F1', 'F1_threshold')
+    }
 
 
 def test_same_image_may_count_for_two_benchmarks():
@@ -104,8 +119,27 @@ def test_bad_samples_are_named():
         metric.process(None, [dict(sample, anomaly_scores=dict(data=torch.full((1, 6, 8), torch.nan)))])
     with pytest.raises(ValueError, match='images/0.jpg: labels must be'):
         metric.process(None, [dict(sample, gt_sem_seg=dict(data=torch.full((1, 6, 8), 4)))])
-    with pytest.raises(ValueError, match='mode must be'):
-        AnomalyMetric(mode='fast')
+    with pytest.raises(ValueError, match='images/0.jpg: the labels of this split of RoadAnomaly are hidden'):
+        metric.process(None, [dict(sample, labels_hidden=True)])
+    with pytest.raises(ValueError, match='components=True knows the sizes of RoadAnomaly21, .*, not of Own'):
+        AnomalyMetric(components=True).process(None, [dict(sample, dataset_name='Own')])
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(mode='fast'), 'mode must be'),
+    (dict(protocol='own'), 'protocol must be'),
+    (dict(recalls=(95, )), 'recalls must be'),
+    (dict(score_dtype='uint8'), 'score_dtype must be'),
+    (dict(size=(256, )), 'size must be'),
+    (dict(size=(256, 512), components=True), 'leave out size or components'),
+    (dict(format_only=True), 'format_only needs an output_dir'),
+    (dict(per_image=True, output_dir='x', keep_results=False), 'per_image needs an output_dir, and keep_results'),
+    (dict(components=dict(Own=dict(min_area=3))), r"components\['Own'\] must be a dict of min_pred_area, min_gt_area"),
+    (dict(components=dict(Own=dict(min_pred_area=3, min_gt_area=-1))), 'min_gt_area must not be negative'),
+])
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AnomalyMetric(**settings)
 
 
 def test_benchmark_without_anomalies_is_named():
@@ -123,7 +157,7 @@ def test_score_maps_are_written(tmp_path):
     evaluator.process(samples)
     evaluator.evaluate(2)
     files = sorted(path.relative_to(tmp_path / 'out').as_posix() for path in tmp_path.rglob('*') if path.is_file())
-    assert files == ['RoadAnomaly/0.npy', 'Static/1.npy']
+    assert files == ['RoadAnomaly/0.npy', 'Static/1.npy', 'results.json']
     scores = np.load(tmp_path / 'out/RoadAnomaly/0.npy')
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores, samples[0].anomaly_scores.data[0].numpy())
@@ -135,6 +169,143 @@ def test_score_maps_are_written(tmp_path):
         evaluator.process([twin])
 
 
+def test_half_precision_score_maps(tmp_path):
+    sample = make_sample(0)
+    evaluate([sample], output_dir=str(tmp_path), score_dtype='float16')
+    scores = np.load(tmp_path / 'RoadAnomaly/0.npy')
+    assert scores.dtype == np.float16
+    np.testing.assert_array_equal(scores, sample.anomaly_scores.data[0].numpy().astype(np.float16))
+    sample.anomaly_scores.data[0, 0, 0] = 1e5
+    with pytest.raises(ValueError, match="images/0.jpg: scores up to 100000 .*score_dtype='float32'"):
+        evaluate([sample], output_dir=str(tmp_path), score_dtype='float16')
+    sample.anomaly_scores.data[0, 0, 0] = np.inf
+    evaluate([sample], output_dir=str(tmp_path), score_dtype='float16')
+
+
+def test_results_file_has_values_bounds_and_curves(tmp_path):
+    samples = [make_sample(index) for index in range(3)]
+    metrics = evaluate(samples, output_dir=str(tmp_path), protocol='rba')
+    content = read_results(tmp_path / 'results.json')
+    assert (content['protocol'], content['mode']) == ('rba', 'streaming')
+    entry = content['data_sets']['RoadAnomaly']
+    labels = torch.cat([sample.gt_sem_seg.data for sample in samples])
+    assert entry['num_images'] == 3
+    assert entry['num_normal'] == (labels == 0).sum() and entry['num_anomaly'] == (labels == 1).sum()
+    assert metrics == keyed('RoadAnomaly', {key: entry['metrics'][key] for key in pooled(samples)})
+    assert entry['metrics']['AP_lower'] <= entry['metrics']['AP'] <= entry['metrics']['AP_upper']
+    curve = PixelCurve()
+    for sample in samples:
+        curve.update(sample.anomaly_scores.data, sample.gt_sem_seg.data)
+    for key, values in curve.curve().items():
+        np.testing.assert_array_equal(entry['curve'][key], values)
+
+
+def test_protocol_mode_and_recalls_are_handed_on():
+    samples = [make_sample(index) for index in range(3)]
+    for settings in (dict(mode='exact'), dict(protocol='pebal'), dict(protocol='smiyc'), dict(recalls=(0.5, 0.8))):
+        assert evaluate(samples, **settings) == keyed('RoadAnomaly', pooled(samples, **settings))
+
+
+def test_labels_may_be_class_indices():
+    sample = make_sample(0)
+    expected = evaluate([sample])
+    label = sample.gt_sem_seg.data
+    other = make_sample(0)
+    other.gt_sem_seg.data = torch.where(label == 1, 19 + torch.arange(8) % 2, torch.where(label == 255, 30, 3))
+    assert evaluate([other], ood_index=(19, 20), ignore_index=30) == expected
+    other.gt_sem_seg.data = torch.where(label == 255, 9, label)
+    assert evaluate([other], ignore_index=9) == expected
+
+
+def test_reduced_size_is_labelled():
+    sample = make_sample(0, size=(6, 8))
+    result = evaluate([sample], size=(3, 4))
+    small = make_sample(0)
+    scores = sample.anomaly_scores.data[0].unflatten(0, (3, 2)).unflatten(2, (4, 2))
+    small.anomaly_scores = PixelData(data=scores.mean((1, 3))[None])
+    small.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data[:, 1::2, 1::2])
+    assert result == keyed('RoadAnomaly@3x4', pooled([small]))
+
+
+def test_values_of_each_image(tmp_path):
+    samples = [make_sample(index) for index in (2, 0)]
+    samples.append(make_sample(1, 'Static'))
+    samples[-1].gt_sem_seg.data[0, 0] = 1
+    empty = make_sample(3, 'Static')
+    empty.gt_sem_seg.data.zero_()
+    evaluate([*samples, empty], output_dir=str(tmp_path), per_image=True)
+    with open(tmp_path / 'per_image.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['img_path'] for row in rows] == [f'images/{index}.jpg' for index in (0, 2, 1, 3)]
+    for row, sample in zip(rows, (samples[1], samples[0], samples[2])):
+        assert {key: float(row[key]) for key in pooled([sample])} == pooled([sample], mode='exact')
+    assert rows[3]['num_anomaly'] == '0' and rows[3]['AP'] == ''
+
+
+def test_hidden_labels_are_written_but_not_scored(tmp_path):
+    sample = make_sample(0)
+    del sample.gt_sem_seg
+    sample.set_metainfo(dict(labels_hidden=True))
+    assert evaluate([sample], format_only=True, output_dir=str(tmp_path)) == {}
+    assert [path.name for path in tmp_path.rglob('*') if path.is_file()] == ['0.npy']
+
+
+SIZES = dict(min_pred_area=2, min_gt_area=2)
+
+
+def components_of(samples, threshold):
+    curve = ComponentCurve(threshold, **SIZES)
+    for sample in samples:
+        curve.update(sample.anomaly_scores.data[0], sample.gt_sem_seg.data[0])
+    values = curve.compute()
+    return {key if key in ('sIoU', 'PPV') else f'component_{key}': value for key, value in values.items()}
+
+
+def test_components_at_the_threshold_of_the_best_f1():
+    samples = [make_sample(index) for index in range(3)]
+    result = evaluate([*samples, make_sample(3, 'Static')], components=dict(RoadAnomaly=SIZES))
+    expected = components_of(samples, pooled(samples)['F1_threshold'])
+    assert {**keyed('RoadAnomaly', {**pooled(samples), **expected}), **keyed('Static', pooled([make_sample(3)]))} == result
+    assert 0 < expected['sIoU'] < 100
+
+
+def test_components_at_a_named_threshold():
+    samples = [make_sample(index) for index in range(3)]
+    result = evaluate(samples, components=dict(RoadAnomaly=dict(SIZES, threshold=0.25)))
+    assert result == keyed('RoadAnomaly', {**pooled(samples), **components_of(samples, 0.25)})
+
+
+def test_kept_frames_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    metric = AnomalyMetric(components=dict(RoadAnomaly=SIZES))
+    metric.process(None, [make_sample(0).to_dict()])
+    assert len(list(tmp_path.rglob('*.npz'))) == 1
+    metric.evaluate(1)
+    del metric
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_of_the_benchmarks_are_known():
+    sample = make_sample(0, 'RoadObstacle21', (40, 40))
+    result = evaluate([sample], components=True)
+    curve = ComponentCurve(pooled([sample])['F1_threshold'], min_pred_area=50, min_gt_area=10)
+    curve.update(sample.anomaly_scores.data[0], sample.gt_sem_seg.data[0])
+    assert result['RoadObstacle21/sIoU'] == curve.compute()['sIoU']
+
+
+def test_wide_bounds_are_logged_with_their_benchmark(caplog):
+    sample = make_sample(0, size=(256, 512))
+    floats = torch.tensor(3.0) + torch.arange(200) * 2.0**-22
+    sample.anomaly_scores.data = floats[torch.randint(0, 200, (1, 256, 512))]
+    sample.anomaly_scores.data.view(-1)[:2**15 - 2**7] = torch.from_numpy(
+        (np.arange(2**15 - 2**7, dtype=np.int32) << 16).view(np.float32))
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        evaluate([sample])
+    assert any('RoadAnomaly: the scores crowd' in record.getMessage() for record in caplog.records)
+
+
 def test_score_maps_are_not_kept_unless_asked_for(tmp_path):
     evaluator = Evaluator(AnomalyMetric(output_dir=str(tmp_path), keep_results=False))
     evaluator.process([make_sample(0)])
@@ -143,14 +314,16 @@ def test_score_maps_are_not_kept_unless_asked_for(tmp_path):
 
 
 SPLITS = (((0, 1, 2), (3, 4)), ((0, 2, 4), (1, 3)), ((0, 1, 2), (2, 3, 4)), ((0, 1, 2, 3, 4), ()), ((0, 1), (2, 3)))
+SETTINGS = (dict(), dict(mode='exact', components=dict(A=dict(min_pred_area=2, min_gt_area=2))),
+            dict(protocol='smiyc', components=dict(B=dict(min_pred_area=2, min_gt_area=2, threshold=0.25))))
 
 
 def run_rank(rank, folder):
     """Evaluate each split on one of two ranks; what came out, or the error's text, is written as JSON."""
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     outcomes = []
-    for number, split in enumerate(SPLITS):
-        evaluator = Evaluator(AnomalyMetric(output_dir=f'{folder}/maps{number}'))
+    for number, (settings, split) in enumerate(itertools.product(SETTINGS, SPLITS)):
+        evaluator = Evaluator(AnomalyMetric(output_dir=f'{folder}/maps{number}', per_image=True, **settings))
         evaluator.process([make_sample(index, 'A' if index % 2 else 'B') for index in split[rank]])
         try:
             outcomes.append(evaluator.evaluate(5))
@@ -174,14 +347,18 @@ def test_two_processes_agree_with_one(tmp_path):
     of_rank = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)]
     assert of_rank[0] == of_rank[1]
 
-    evaluator = Evaluator(AnomalyMetric())
-    evaluator.process([make_sample(index, 'A' if index % 2 else 'B') for index in range(5)])
-    alone = evaluator.evaluate(5)
-    for number in (0, 1, 3):
-        assert of_rank[0][number] == alone
-        assert len(list((tmp_path / f'maps{number}').rglob('*.npy'))) == 5
-    assert 'counted twice, the first is images/2.jpg of B' in of_rank[0][2]
-    assert 'has 5 samples, 4 were counted (2 of A, 2 of B)' in of_rank[0][4]
+    samples = [make_sample(index, 'A' if index % 2 else 'B') for index in range(5)]
+    for number, settings in enumerate(SETTINGS):
+        outcomes = of_rank[0][5 * number:5 * number + 5]
+        alone = evaluate(samples, output_dir=str(tmp_path / 'alone'), per_image=True, **settings)
+        for split in (0, 1, 3):
+            folder = tmp_path / f'maps{5 * number + split}'
+            assert outcomes[split] == alone
+            assert len(list(folder.rglob('*.npy'))) == 5
+            for name in ('results.json', 'per_image.csv'):
+                assert (folder / name).read_bytes() == (tmp_path / 'alone' / name).read_bytes()
+        assert 'counted twice, the first is images/2.jpg of B' in outcomes[2]
+        assert 'has 5 samples, 4 were counted (2 of A, 2 of B)' in outcomes[4]
 
 
 class Echo(BaseModel):

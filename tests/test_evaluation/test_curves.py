@@ -1,10 +1,20 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from mgcda.evaluation import PixelCurve
+from mgcda.evaluation.operating_points import Steps, summarise
+
+modes = pytest.mark.parametrize('mode', ['streaming', 'exact'])
+
+
+def values(curve):
+    """AP, FPR95 and AUROC of a curve."""
+    return {key: curve.compute()[key] for key in ('AP', 'FPR95', 'AUROC')}
 
 
 def by_definition(scores, labels):
@@ -64,46 +74,143 @@ KINDS = ('plain', 'ties', 'saturated', 'one anomaly', 'one normal', 'constant', 
          'zeros of both signs')
 
 
+@modes
 @pytest.mark.parametrize('kind', KINDS)
-def test_agrees_with_scikit_learn_and_the_definition(kind):
+def test_agrees_with_scikit_learn_and_the_definition(kind, mode):
+    # So few pixels lie in bins of their own, and streaming is exact.
     scores, labels = pixels(kind)
-    curve = PixelCurve()
+    curve = PixelCurve(mode)
     curve.update(scores, labels)
-    result = curve.compute()
+    result = values(curve)
     assert result == pytest.approx(by_definition(scores, labels), abs=1e-10)
     assert result == pytest.approx(by_sklearn(scores, labels), abs=1e-10)
 
 
-def test_infinite_scores_rank_as_the_ends():
+@modes
+def test_infinite_scores_rank_as_the_ends(mode):
     scores, labels = pixels('plain')
     scores[:40], scores[40:90] = np.inf, -np.inf
-    curve = PixelCurve()
+    curve = PixelCurve(mode)
     curve.update(scores, labels)
-    assert curve.compute() == pytest.approx(by_definition(scores, labels), abs=1e-10)
+    assert values(curve) == pytest.approx(by_definition(scores, labels), abs=1e-10)
 
 
-def test_hand_computed():
-    curve = PixelCurve()
+@modes
+def test_hand_computed(mode):
+    curve = PixelCurve(mode)
     # Descending: 1, 0, {1, 0}, 0; recall 1/2 at precision 1, then 1 at 2/4, where 2 of 3 normal pixels are taken.
     curve.update(np.array([4.0, 3.0, 2.0, 2.0, 1.0]), np.array([1, 0, 1, 0, 0]))
     result = curve.compute()
     assert result['AP'] == pytest.approx(75)
     assert result['FPR95'] == pytest.approx(200 / 3)
     assert result['AUROC'] == pytest.approx(100 * (3 + 1.5) / 6)
+    # At 4: 2 / (2 + 1 missed); at 2: 4 / (4 + 2 false). The first of equals counts; scores above it are predicted.
+    assert result['F1'] == pytest.approx(200 / 3)
+    assert 3 < result['F1_threshold'] == np.nextafter(np.float32(4), np.float32(0))
 
 
-def test_fpr95_is_read_where_recall_is_exactly_95_percent():
-    # 20 anomalies above one another, a normal pixel between the 19th and the 20th.
-    scores = np.r_[np.arange(20, 1, -1), 0.0, 1.0, -1.0]
-    labels = np.r_[np.ones(20), 0, 0].astype(int)
+def test_best_f1_splits_the_pixels_at_its_threshold():
+    scores, labels = pixels('ties')
     curve = PixelCurve()
     curve.update(scores, labels)
-    assert curve.compute()['FPR95'] == 0
+    result = curve.compute()
+    predicted, anomaly = (scores > result['F1_threshold'])[labels < 255], (labels == 1)[labels < 255]
+    assert result['F1'] == pytest.approx(200 * (predicted & anomaly).sum() / (predicted.sum() + anomaly.sum()))
 
 
-def test_parts_of_any_shape_and_order_give_the_same_bits():
+@modes
+def test_fpr_at_any_recall(mode):
+    scores, labels = pixels('plain')
+    curve = PixelCurve(mode, recalls=(0.5, 0.8, 0.999))
+    curve.update(scores, labels)
+    result = curve.compute()
+    for key, recall in (('FPR50', 0.5), ('FPR80', 0.8), ('FPR99.9', 0.999)):
+        fpr, tpr, _ = roc_curve(labels[labels < 255], scores[labels < 255], drop_intermediate=False)
+        assert result[key] == pytest.approx(100 * fpr[np.argmax(tpr >= recall)])
+    assert 'FPR95' not in result
+
+
+@modes
+def test_curve_points_lie_on_the_curves(mode):
+    scores, labels = pixels('plain', 4000)
+    curve = PixelCurve(mode)
+    curve.update(scores, labels)
+    points = curve.curve(max_points=50)
+    assert 50 <= len(points['recall']) <= 102
+    assert points['recall'][-1] == 1 and (np.diff(points['threshold']) < 0).all()
+    for threshold, recall, precision, fpr in list(zip(*points.values()))[::7]:
+        chosen = scores >= threshold
+        assert list(points) == ['threshold', 'recall', 'precision', 'fpr']
+        assert recall == (chosen & (labels == 1)).sum() / (labels == 1).sum()
+        assert precision == (chosen & (labels == 1)).sum() / (chosen & (labels < 255)).sum()
+        assert fpr == (chosen & (labels == 0)).sum() / (labels == 0).sum()
+
+
+def orders(anomalies, normals):
+    """All orders of some pixels, as lists of groups of equal score, a group being (anomalies, normals)."""
+    if not anomalies and not normals:
+        yield []
+    for a in range(anomalies + 1):
+        for n in range(normals + 1):
+            if a + n:
+                yield from ([(a, n), *rest] for rest in orders(anomalies - a, normals - n))
+
+
+@pytest.mark.parametrize('rule', ['reaching', 'exceeding', 'closest'])
+def test_bounds_hold_whatever_the_order_inside_a_step(rule):
+    """A step of unknown order between two ties, against every order that it may stand for."""
+
+    def results(groups, loose=None):
+        # A step comprises the normal pixels up to the next anomaly, which come below it.
+        above = np.cumsum([0] + [n for _, n in groups])[:-1]
+        kept = [i for i, (a, _) in enumerate(groups) if a]
+        steps = Steps(
+            np.array([-i for i in kept], np.float32), np.array([groups[i][0] for i in kept]),
+            np.array([groups[i][1] for i in kept]), above[kept], np.array([i != loose for i in kept]))
+        total = np.sum(groups, 0)
+        return summarise([steps], int(total[1]), int(total[0]), (0.5, 0.9), rule)[0]
+
+    first, last = [(1, 1), (0, 1)], [(0, 1), (2, 1)]
+    bounds = results([*first, (2, 3), *last], loose=2)
+    seen = [results([*first, *order, *last]) for order in orders(2, 3)]
+    assert len(seen) > 50
+    for key, (lower, value, upper) in bounds.items():
+        exact = [one[key].value for one in seen]
+        assert lower <= min(exact) + 1e-12 and max(exact) <= upper + 1e-12
+        assert lower <= value <= upper
+        if rule != 'closest' or not key.startswith('FPR'):
+            # The lower bound of AP is that of an integral; all others are reached.
+            assert lower == pytest.approx(min(exact), abs=0.3 if key == 'AP' else 1e-9)
+            assert upper == pytest.approx(max(exact))
+
+
+def test_crowded_scores_are_warned_about():
+    rng = np.random.default_rng(0)
+    floats = np.float32(3) + np.arange(200, dtype=np.float32) * np.spacing(np.float32(3))
+    crowd = rng.choice(floats, 100000)
+    labels = rng.integers(0, 2, 100000)
+    spread = (np.arange(2**15, dtype=np.int32) << 16)[:2**15 - 2**7].view(np.float32)
+    streaming, exact = PixelCurve(), PixelCurve('exact')
+    for curve in (streaming, exact):
+        curve.update(crowd, labels)
+    assert streaming.compute()['AP'] == exact.compute()['AP']
+    # Scores of every size take the bins that the crowd would need.
+    for curve in (streaming, exact):
+        curve.update(spread, np.zeros(spread.shape, int))
+    with pytest.warns(UserWarning, match="AP in .* mode='exact'"):
+        result = streaming.compute()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        truth = exact.compute()
+    for key in ('AP', 'FPR95', 'AUROC', 'F1'):
+        assert result[f'{key}_lower'] <= truth[key] <= result[f'{key}_upper']
+    assert result['AUROC_upper'] - result['AUROC_lower'] > 10
+
+
+@modes
+def test_parts_of_any_shape_and_order_give_the_same_bits(mode):
     scores, labels = pixels('ties', 480)
-    whole, parts, other = PixelCurve(), PixelCurve(), PixelCurve()
+    whole, parts, other = PixelCurve(mode), PixelCurve(mode), PixelCurve(mode)
     whole.update(scores, labels)
     other.update(torch.from_numpy(scores[300:]).view(1, 9, 20), torch.from_numpy(labels[300:]).view(1, 9, 20).long())
     other.update(scores[:0], labels[:0])
@@ -114,38 +221,41 @@ def test_parts_of_any_shape_and_order_give_the_same_bits():
     assert parts_result == whole.compute()
     assert parts_result == parts.compute()
     assert other.num_normal == before
-    alone = PixelCurve()
+    alone = PixelCurve(mode)
     alone.update(scores[300:], labels[300:])
     assert other.compute() == alone.compute()
 
 
-def test_merging_a_curve_with_itself_counts_its_pixels_twice():
+@modes
+def test_merging_a_curve_with_itself_counts_its_pixels_twice(mode):
     scores, labels = pixels('plain')
-    curve = PixelCurve()
+    curve = PixelCurve(mode)
     curve.update(scores, labels)
-    once = curve.compute()
+    once = values(curve)
     curve.merge(curve)
     assert curve.num_anomaly == 2 * (labels == 1).sum()
-    assert curve.compute() == pytest.approx(once, abs=1e-10)
+    assert values(curve) == pytest.approx(once, abs=1e-10)
 
 
-def test_later_changes_of_the_inputs_do_not_matter():
+@modes
+def test_later_changes_of_the_inputs_do_not_matter(mode):
     scores, labels = pixels('plain')
-    curve, same = PixelCurve(), PixelCurve()
+    curve, same = PixelCurve(mode), PixelCurve(mode)
     curve.update(scores, labels)
     same.update(scores.copy(), labels.copy())
     kept = scores.copy()
     scores[:] = 0
     assert curve.compute() == same.compute()
     scores[:] = kept
-    PixelCurve().update(scores, labels)
+    PixelCurve(mode).update(scores, labels)
     assert (scores == kept).all()
 
 
+@modes
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64, torch.int64])
-def test_dtypes(dtype):
+def test_dtypes(dtype, mode):
     scores, labels = pixels('ties')
-    expected, curve = PixelCurve(), PixelCurve()
+    expected, curve = PixelCurve(mode), PixelCurve(mode)
     expected.update(scores, labels)
     curve.update(torch.from_numpy(scores).to(dtype), torch.from_numpy(labels))
     assert curve.compute() == expected.compute()
@@ -164,6 +274,17 @@ def test_bad_input():
     curve = PixelCurve()
     with pytest.raises(ValueError, match=r"'exact'.*'fast'"):
         PixelCurve('fast')
+    with pytest.raises(ValueError, match=r"'pebal'.*'mine'"):
+        PixelCurve(protocol='mine')
+    for recalls in ((), (0.5, 1)):
+        with pytest.raises(ValueError, match='recalls must be numbers between 0 and 1'):
+            PixelCurve(recalls=recalls)
+    with pytest.raises(ValueError, match="different modes.*'streaming' and 'exact'"):
+        curve.merge(PixelCurve('exact'))
+    with pytest.raises(ValueError, match="different protocols.*'fishyscapes' and 'smiyc'"):
+        curve.merge(PixelCurve(protocol='smiyc'))
+    with pytest.raises(ValueError, match='float16'):
+        PixelCurve(protocol='smiyc').update(np.array([1e6, 0.5]), np.array([0, 1]))
     with pytest.raises(ValueError, match='NaN'):
         curve.update(np.array([0.5, np.nan]), np.array([0, 1]))
     with pytest.raises(ValueError, match=r'got \[2, 7\]'):

@@ -1,0 +1,240 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import Callable, Iterator, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .operating_points import Steps
+
+# Float32 numbers, in order, are integers of 32 bits: the upper 16 are the cell, the lower 16 the place in the cell.
+_NUM_CELLS = 2**16
+_CELL_SIZE = 2**16
+_CELL_OF_ONE = 0x3F80 + _NUM_CELLS // 2
+# Cells within 1/16 of 1, where saturated sigmoids and softmaxes crowd, and of -1 keep every float apart.
+_FINE_CELLS = tuple(range(_CELL_OF_ONE - 16, _CELL_OF_ONE + 8))
+_FINE_CELLS = tuple(sorted(_NUM_CELLS - 1 - cell for cell in _FINE_CELLS)) + _FINE_CELLS
+_FINE_BINS = len(_FINE_CELLS) * _CELL_SIZE
+# Bins that all other cells share evenly: from 2**16 bins a cell, every float apart, to 2**7 if all cells are in use.
+_SHARED_BINS = 2**23
+_NUM_BINS = _FINE_BINS + _SHARED_BINS
+# What is known of the scores in a bin: none yet, several different ones, or else 2 + the place of the only one.
+_EMPTY, _MIXED, _ONLY = 0, 1, 2
+# Bins that are looked at together.
+_BLOCK = 2**20
+
+
+class ScoreHistogram:
+    """Counts of pixels in bins of neighbouring float32 scores, on the device of the scores.
+
+    The order of float32 numbers is that of integers of 32 bits, so no range has to be known. The upper 16 bits (sign,
+    exponent, 7 bits of the mantissa) name a cell. Cells in use share 2**23 bins evenly, by powers of two: up to 128 cells,
+    every float has a bin of its own; 4096 cells, a wide spread of scores, have 2**11 bins each, so that the scores of a
+    bin differ by a 2**-18th part at most; the least is 2**-14, with all cells in use. Around 1 and -1 every float always
+    has its own bin. Each bin also knows whether all its pixels have one and the same score, so that ties and rounded
+    scores lose nothing.
+
+    The bins depend only on which cells are in use, hence on the pixels and not on their order: histograms of parts merge
+    to the very histogram of the whole. Memory: at most 20 bytes a bin, 230 MB, whatever the number of pixels.
+    """
+
+    def __init__(self) -> None:
+        self.device: Optional[torch.device] = None
+        self._shift = 0  # lower bits of the place in a shared cell that its bins drop
+        self._num_shared = 0  # shared cells in use
+
+    def _allocate(self, device: torch.device) -> None:
+        self.device = device
+        self._offset = torch.full((_NUM_CELLS, ), -1, dtype=torch.int32, device=device)  # first bin of a cell
+        self._drop = torch.zeros(_NUM_CELLS, dtype=torch.int32, device=device)  # bits that its bins drop
+        self._counts = _zeros((2, _NUM_BINS), np.int64, device)  # normal and anomaly pixels
+        self._content = _zeros((_NUM_BINS, ), np.int32, device)
+
+    @property
+    def num_normal(self) -> int:
+        return 0 if self.device is None else int(self._counts[0].sum())
+
+    @property
+    def num_anomaly(self) -> int:
+        return 0 if self.device is None else int(self._counts[1].sum())
+
+    def add(self, normal: Tensor, anomaly: Tensor) -> None:
+        """Add pixels by their scores, float32 (P,) and (Q,), without NaN and negative zeros."""
+        if self.device is None:
+            self._allocate(normal.device)
+        keys = [_key(scores.to(self.device)) for scores in (normal, anomaly)]
+        if self.device.type == 'cpu':  # in order, neighbours in memory are counted one after the other: much faster
+            keys = [torch.from_numpy(np.sort(key.numpy())) for key in keys]
+        cells = [(key >> 16) + _NUM_CELLS // 2 for key in keys]
+        self._use(sum(torch.bincount(cell, minlength=_NUM_CELLS) for cell in cells) > 0)
+        for counts, key, cell in zip(self._counts, keys, cells):
+            place = key & (_CELL_SIZE - 1)
+            index = self._offset.index_select(0, cell) + (place >> self._drop.index_select(0, cell))
+            counts.index_add_(0, index, counts.new_ones(()).expand(index.shape))
+            self._note(index, place + _ONLY)
+
+    def _note(self, index: Tensor, content: Tensor) -> None:
+        """Note which scores came into which bins."""
+        known = self._content.index_select(0, index)
+        fresh = known == _EMPTY
+        if fresh.any():
+            self._content[index[fresh]] = content[fresh]  # any one of several: the others are seen to differ below
+            known = self._content.index_select(0, index)
+        differs = (known != content) & (known != _MIXED)
+        if differs.any():
+            self._content[index[differs]] = _MIXED
+
+    def _use(self, cells: Tensor) -> None:
+        """Give bins to cells, bool (65536,), that have none yet; the others get coarser where that is necessary."""
+        fresh = torch.nonzero(cells & (self._offset < 0)).squeeze(1)
+        if not fresh.numel():
+            return
+        fine = torch.isin(fresh, torch.tensor(_FINE_CELLS, device=self.device))
+        slots = torch.searchsorted(torch.tensor(_FINE_CELLS, device=self.device), fresh[fine])
+        self._offset[fresh[fine]] = (slots * _CELL_SIZE).int()
+        shared = fresh[~fine]
+        shift, num_shared = self._shift, self._num_shared + shared.numel()
+        while num_shared * (_CELL_SIZE >> shift) > _SHARED_BINS:
+            shift += 1
+        self._coarsen(shift)
+        slots = torch.arange(self._num_shared, num_shared, device=self.device)
+        self._offset[shared] = (_FINE_BINS + slots * self._width).int()
+        self._drop[shared] = shift
+        self._num_shared = num_shared
+
+    @property
+    def _width(self) -> int:
+        """Bins of a shared cell."""
+        return _CELL_SIZE >> self._shift
+
+    def _shared(self, bins: Tensor) -> Tensor:
+        """Bins (..., all) of the shared cells, (..., cells, bins)."""
+        return bins[..., _FINE_BINS:_FINE_BINS + self._num_shared * self._width].unflatten(-1, (-1, self._width))
+
+    def _coarsen(self, shift: int) -> None:
+        """Join bins of shared cells until they drop ``shift`` bits."""
+        if shift == self._shift or not self._num_shared:
+            self._shift = shift
+            return
+        factor = 2**(shift - self._shift)
+        for bins, join in ((self._counts[0], _join_counts), (self._counts[1], _join_counts),
+                           (self._content, _join_contents)):
+            used = self._shared(bins)
+            joined = join(used, factor).flatten()
+            used.zero_()
+            bins[_FINE_BINS:_FINE_BINS + joined.numel()] = joined
+        is_shared = self._offset >= _FINE_BINS
+        self._offset[is_shared] = (self._offset[is_shared] - _FINE_BINS) // factor + _FINE_BINS
+        self._drop[is_shared] = shift
+        self._shift = shift
+
+    def merge(self, other: 'ScoreHistogram') -> None:
+        """Add the pixels of another, which stays as it is."""
+        if other.device is None:
+            return
+        if self.device is None:
+            self._allocate(other.device)
+        self._use(other._offset.to(self.device) >= 0)
+        factor = 2**(self._shift - other._shift)
+        cells = torch.nonzero(other._offset >= _FINE_BINS).squeeze(1)
+        rows = ((other._offset[cells] - _FINE_BINS) // other._width).to(self.device)
+        cells = cells.to(self.device)
+        own_rows = (self._offset[cells] - _FINE_BINS) // self._width
+        for own, more, join, add in ((self._counts[0], other._counts[0], _join_counts, torch.add),
+                                     (self._counts[1], other._counts[1], _join_counts, torch.add),
+                                     (self._content, other._content, _join_contents, _unite)):
+            fine = slice(0, _FINE_BINS)
+            own[fine] = add(own[fine], more[fine].to(self.device))
+            if cells.numel():
+                joined = join(other._shared(more), factor).to(self.device)
+                used = self._shared(own)
+                used[own_rows] = add(used[own_rows], joined[rows])
+
+    def reduce(self, all_reduce: Callable[[Tensor, str], None]) -> None:
+        """Add the pixels of all ranks, on every rank.
+
+        Args:
+            all_reduce: Reduces a tensor over ranks in place by 'sum', 'max' or 'min', as ``mmengine.dist.all_reduce``.
+        """
+        if self.device is None:
+            self._allocate(torch.device('cpu'))
+        in_use = (self._offset >= 0).int()
+        all_reduce(in_use, 'max')
+        self._use(in_use > 0)
+        self._sort()
+        fine = slice(0, _FINE_BINS)
+        for used in (fine, slice(_FINE_BINS, _FINE_BINS + self._num_shared * self._width)):
+            for counts in self._counts[:, used]:
+                all_reduce(counts, 'sum')
+            content = self._content[used]
+            largest, smallest = content.clone(), content.masked_fill(content == _EMPTY, 2**30)
+            all_reduce(largest, 'max')
+            all_reduce(smallest, 'min')
+            content.copy_(torch.where(largest == _EMPTY, _EMPTY, torch.where(largest == smallest, largest, _MIXED)))
+
+    def _sort(self) -> None:
+        """Bring the bins of shared cells into the order of the cells, the same on all ranks."""
+        cells = torch.nonzero(self._offset >= _FINE_BINS).squeeze(1)
+        rows = (self._offset[cells] - _FINE_BINS) // self._width
+        for bins in (self._counts[0], self._counts[1], self._content):
+            used = self._shared(bins)
+            used.copy_(used[rows])
+        self._offset[cells] = _FINE_BINS + torch.arange(len(cells), device=self.device).int() * self._width
+
+    def steps(self) -> Iterator[Steps]:
+        """All bins that hold anomalies, descending."""
+        above = 0
+        cells = torch.nonzero(self._offset >= 0).squeeze(1).flip(0)
+        widths = _CELL_SIZE >> self._drop[cells]
+        # Neighbours in blocks of cells of the same width.
+        block = torch.cumsum(widths, 0) // _BLOCK
+        borders = torch.nonzero((block.diff() != 0) | (widths.diff() != 0)).squeeze(1) + 1
+        for part in torch.tensor_split(cells, borders.cpu()):
+            drop = int(self._drop[part[0]])
+            place = torch.arange((_CELL_SIZE >> drop) - 1, -1, -1, device=self.device)
+            index = (self._offset[part].long()[:, None] + place).flatten()
+            normals, anomalies = self._counts[0, index], self._counts[1, index]
+            before = above + torch.cumsum(normals, 0) - normals
+            above += int(normals.sum())
+            kept = torch.nonzero(anomalies).squeeze(1)
+            if not kept.numel():
+                continue
+            content = self._content[index[kept]]
+            low = torch.where(content == _MIXED, place[kept % len(place)] << drop, content - _ONLY)
+            key = ((part[kept // len(place)] - _NUM_CELLS // 2) << 16) + low
+            yield Steps(
+                _score(key.int()).cpu().numpy(),
+                *(array.cpu().numpy() for array in (anomalies[kept], normals[kept], before[kept], content != _MIXED)))
+
+
+def _zeros(shape: tuple, dtype: type, device: torch.device) -> Tensor:
+    """Zeros; on a CPU, NumPy's take memory only when they are written to."""
+    return torch.from_numpy(np.zeros(shape, dtype)).to(device)
+
+
+def _key(scores: Tensor) -> Tensor:
+    """Integers, int32, in the order of float32 scores."""
+    bits = scores.view(torch.int32)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _score(key: Tensor) -> Tensor:
+    """Inverse of :func:`_key`."""
+    return (key ^ ((key >> 31) & 0x7FFFFFFF)).view(torch.float32)
+
+
+def _join_counts(bins: Tensor, factor: int) -> Tensor:
+    """Sums of ``factor`` neighbours each."""
+    return bins.unflatten(-1, (-1, factor)).sum(-1)
+
+
+def _join_contents(bins: Tensor, factor: int) -> Tensor:
+    """What is known of ``factor`` neighbours together."""
+    bins = bins.unflatten(-1, (-1, factor))
+    return torch.where((bins != _EMPTY).sum(-1) > 1, _MIXED, bins.sum(-1, dtype=bins.dtype))
+
+
+def _unite(content: Tensor, other: Tensor) -> Tensor:
+    """What is known of the pixels of two histograms in the same bins."""
+    either = torch.where(content == _EMPTY, other, content)
+    return torch.where((other == _EMPTY) | (other == either), either, _MIXED)

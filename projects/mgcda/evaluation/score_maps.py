@@ -1,0 +1,82 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Score maps on disk: those that a test leaves for its user, and those that a metric keeps for a second pass."""
+import io
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterator, List, Tuple, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgcda.files import write_file
+from mgcda.labels import IGNORE
+
+SCORE_DTYPES = ('float32', 'float16')
+
+
+class ScoreMapFolder:
+    """Writes ``<folder>/<data set>/<image stem>.npy``, (H, W), each under a temporary name first.
+
+    Args:
+        folder: Where to write.
+        dtype: 'float32', or 'float16' for half the size: scores that differ by less than a 2048th part become equal.
+
+    Raises:
+        ValueError: If ``dtype`` is another.
+    """
+
+    def __init__(self, folder: Union[str, Path], dtype: str = 'float32') -> None:
+        if dtype not in SCORE_DTYPES:
+            raise ValueError(f'score_dtype must be one of {SCORE_DTYPES}, got {dtype!r}')
+        self.folder = Path(folder)
+        self.dtype = dtype
+        self._images: Dict[Path, str] = {}
+
+    def write(self, scores: Tensor, dataset_name: str, img_path: str) -> None:
+        """Write the scores (1, H, W) of an image.
+
+        Raises:
+            ValueError: If another image was written to the same file, or finite scores are too large for float16.
+        """
+        path = self.folder / dataset_name / f'{Path(img_path).stem}.npy'
+        if path in self._images:
+            raise ValueError(f'{self._images[path]} and {img_path} would both be written to {path}')
+        self._images[path] = img_path
+        array = scores[0].detach().float().cpu().numpy()
+        with np.errstate(over='ignore'):
+            converted = array.astype(self.dtype)
+        if not np.array_equal(np.isinf(converted), np.isinf(array)):
+            raise ValueError(f'{img_path}: scores up to {np.abs(array).max():g} are too large for {self.dtype}; '
+                             "score_dtype='float32' keeps them")
+        buffer = io.BytesIO()
+        np.save(buffer, converted)
+        write_file(path, buffer.getvalue())
+
+
+class KeptFrames:
+    """Scores and labels of frames in a temporary folder, deleted with this object.
+
+    A frame takes 4 bytes for each valid pixel, the others being dropped, and 1 byte for each label. The folder lies where
+    Python's ``tempfile`` puts it: the variable TMPDIR names another place.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix='mgcda_')
+        self._frames: Dict[str, List[Path]] = {}
+
+    def keep(self, dataset_name: str, scores: Tensor, labels: Tensor) -> None:
+        """Keep a frame: scores (H, W), labels (H, W) of 0, 1, 255."""
+        frames = self._frames.setdefault(dataset_name, [])
+        path = Path(self._folder.name, f'{len(self._frames)}_{len(frames)}.npz')
+        np.savez(path, scores=scores[labels != IGNORE].float().cpu().numpy(), labels=labels.to(torch.uint8).cpu().numpy())
+        frames.append(path)
+
+    def frames(self, dataset_name: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+        """Scores (H, W), 0 where the label is 255, and labels (H, W) of all frames of a data set."""
+        for path in self._frames.get(dataset_name, ()):
+            with np.load(path) as content:
+                labels, valid_scores = content['labels'], content['scores']
+            scores = np.zeros(labels.shape, np.float32)
+            scores[labels != IGNORE] = valid_scores
+            yield scores, labels
