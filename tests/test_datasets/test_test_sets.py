@@ -78,6 +78,14 @@ def test_road_anomaly_repackaged(tmp_path, write_image):
         RoadAnomalyDataset(data_root=str(tmp_path), layout='new')
 
 
+def test_road_anomaly_in_folders_images_and_labels_masks(tmp_path, write_image):
+    write_image(tmp_path / 'images' / 'cow.jpg', IMAGE)
+    write_image(tmp_path / 'labels_masks' / 'cow.png', label_of(0, 2))
+    dataset = RoadAnomalyDataset(data_root=str(tmp_path), pipeline=PIPELINE, test_mode=True)
+    assert dataset.layout == 'images' and dataset.num_official_images == 60
+    np.testing.assert_array_equal(targets(dataset[0]), label_of(0, 1))
+
+
 @pytest.mark.parametrize('label_format, expected', [('fishyscapes', (0, 1, 255, 255, 255)),
                                                     ('lost_and_found', (255, 0, 1, 1, 255))])
 def test_fishyscapes(tmp_path, write_image, label_format, expected):
@@ -88,6 +96,46 @@ def test_fishyscapes(tmp_path, write_image, label_format, expected):
         test_mode=True)
     np.testing.assert_array_equal(targets(dataset[0]), label_of(*expected))
     assert dataset[0]['data_samples'].dataset_name == 'FS_Static'
+
+
+@pytest.mark.parametrize('image, label, options', [
+    ('images/0.jpg', 'labels_masks/0.png', {}),
+    ('fs_static_images_v1/0000_lindau_000000_000019_rgb.png', 'fs_val_v1/0000_lindau_000000_000019_labels.png',
+     dict(data_prefix=dict(img_path='fs_static_images_v1', seg_map_path='fs_val_v1'), img_suffix='_rgb.png',
+          seg_map_suffix='_labels.png'))
+])
+def test_fishyscapes_in_other_layouts(tmp_path, write_image, image, label, options):
+    write_image(tmp_path / image, IMAGE)
+    write_image(tmp_path / label, label_of(0, 1, 255))
+    dataset = FishyscapesDataset(
+        data_root=str(tmp_path), dataset_name='FS_Static', pipeline=PIPELINE, test_mode=True, **options)
+    assert dataset.num_official_images == 30
+    np.testing.assert_array_equal(targets(dataset[0]), label_of(0, 1, 255))
+
+
+def test_fishyscapes_test_set_has_no_labels(tmp_path, write_image):
+    for i in range(2):
+        write_image(tmp_path / 'original' / f'{i}.png', IMAGE)
+        write_image(tmp_path / 'labels' / f'{i}.png', label_of(0, 1))
+    settings = dict(data_root=str(tmp_path), split='test', dataset_name='FS_LostAndFound', test_mode=True)
+    dataset = FishyscapesDataset(pipeline=[PIPELINE[0], PIPELINE[2]], **settings)
+    assert len(dataset) == 2 and dataset.num_official_images == 275
+    sample = dataset[0]['data_samples']
+    assert sample.labels_hidden is True and 'gt_sem_seg' not in sample
+    with pytest.raises(ValueError, match='0.png of FS_LostAndFound has no public label.*export_submission.py'):
+        FishyscapesDataset(pipeline=PIPELINE, **settings)[0]
+    with pytest.raises(ValueError, match='split'):
+        FishyscapesDataset(data_root=str(tmp_path), split='train')
+
+
+def test_fishyscapes_labels_of_other_frames_are_refused(tmp_path, write_image):
+    for name in ('0000_04_Maurener_Weg_8_000000_000030', '0001_07_Festplatz_Flugfeld_000000_000250'):
+        write_image(tmp_path / 'original' / f'{name}.png', IMAGE)
+        write_image(tmp_path / 'labels' / f'{name}.png', label_of(0, 1))
+    with pytest.raises(ValueError, match='1 labels .* outside the public validation set: 0001_07_Fest.*are hidden'):
+        FishyscapesDataset(data_root=str(tmp_path))
+    # The masks of LostAndFound itself are public for all frames.
+    assert len(FishyscapesDataset(data_root=str(tmp_path), label_format='lost_and_found')) == 2
 
 
 def test_fishyscapes_errors(tmp_path, write_image):
@@ -106,9 +154,10 @@ def test_fishyscapes_errors(tmp_path, write_image):
 @pytest.fixture
 def fishyscapes_official(tmp_path, write_image):
     """Two labels, three images in folders by city, overlays that push one pixel over either end."""
-    for name in ('04_Weg_8_000000_000030', '04_Weg_8_000000_000040', '07_Gasse_000001_000020'):
+    for name in ('04_Maurener_Weg_8_000000_000030', '04_Maurener_Weg_8_000000_000040',
+                 '13_Elly_Beinhorn_Str_000001_000020'):
         write_image(tmp_path / f'leftImg8bit/test/{name[:-14]}/{name}_leftImg8bit.png', IMAGE)
-    for number, name in enumerate(('04_Weg_8_000000_000030', '07_Gasse_000001_000020')):
+    for number, name in enumerate(('04_Maurener_Weg_8_000000_000030', '13_Elly_Beinhorn_Str_000001_000020')):
         write_image(tmp_path / f'fs/{number:04d}_{name}_labels.png', label_of(0, 1, 255))
     return dict(data_root=str(tmp_path), layout='official',
                 data_prefix=dict(img_path='leftImg8bit', seg_map_path='fs'), pipeline=PIPELINE, test_mode=True)
@@ -117,10 +166,10 @@ def fishyscapes_official(tmp_path, write_image):
 def test_fishyscapes_downloads(fishyscapes_official, tmp_path):
     dataset = FishyscapesDataset(**fishyscapes_official)
     assert [dataset[i]['data_samples'].img_path.split('/')[-1] for i in range(len(dataset))] == [
-        '04_Weg_8_000000_000030_leftImg8bit.png', '07_Gasse_000001_000020_leftImg8bit.png']
+        '04_Maurener_Weg_8_000000_000030_leftImg8bit.png', '13_Elly_Beinhorn_Str_000001_000020_leftImg8bit.png']
     np.testing.assert_array_equal(targets(dataset[0]), label_of(0, 1, 255))
-    (tmp_path / 'leftImg8bit/test/07_Gasse/07_Gasse_000001_000020_leftImg8bit.png').unlink()
-    with pytest.raises(ValueError, match='1 labels in .* have no image .*: 0001_07_Gasse_000001_000020_labels.png'):
+    (tmp_path / 'leftImg8bit/test/13_Elly_Beinhorn_Str/13_Elly_Beinhorn_Str_000001_000020_leftImg8bit.png').unlink()
+    with pytest.raises(ValueError, match='1 labels in .* have no image .*: 0001_13_Elly_Beinhorn_Str_000001'):
         FishyscapesDataset(**fishyscapes_official)
     with pytest.raises(ValueError, match='needs data_prefix'):
         FishyscapesDataset(data_root=str(tmp_path), layout='official')
@@ -129,19 +178,19 @@ def test_fishyscapes_downloads(fishyscapes_official, tmp_path):
 def test_fishyscapes_overlays(fishyscapes_official, tmp_path):
     overlay = np.zeros((H, W, 3), np.int16)
     overlay[0, 0], overlay[0, 1], overlay[0, 2] = (200, 10, -10), -200, (1, 2, 3)
-    np.savez(tmp_path / 'fs/0000_04_Weg_8_000000_000030_rgb.npz', rgb=overlay)
-    with pytest.raises(ValueError, match='1 labels in .* have no overlay .*: 0001_07_Gasse'):
+    np.savez(tmp_path / 'fs/0000_04_Maurener_Weg_8_000000_000030_rgb.npz', rgb=overlay)
+    with pytest.raises(ValueError, match='1 labels in .* have no overlay .*: 0001_13_Elly_Beinhorn_Str'):
         FishyscapesDataset(**fishyscapes_official)
-    np.savez(tmp_path / 'fs/0001_07_Gasse_000001_000020_rgb.npz', rgb=overlay[1:])
+    np.savez(tmp_path / 'fs/0001_13_Elly_Beinhorn_Str_000001_000020_rgb.npz', rgb=overlay[1:])
     dataset = FishyscapesDataset(**fishyscapes_official)
     image = dataset[0]['inputs'].permute(1, 2, 0).numpy()
     # IMAGE is 128 everywhere; BGR of RGB sums, clipped
     assert image[0, :4].tolist() == [[118, 138, 255], [0, 0, 0], [131, 130, 129], [128, 128, 128]]
     assert (image[1:] == 128).all()
-    with pytest.raises(ValueError, match='0001_07_Gasse_000001_000020_rgb.npz has the shape'):
+    with pytest.raises(ValueError, match='0001_13_Elly_Beinhorn_Str_000001_000020_rgb.npz has the shape'):
         dataset[1]
-    (tmp_path / 'fs/0001_07_Gasse_000001_000020_rgb.npz').write_bytes(b'PK')
-    with pytest.raises(ValueError, match='0001_07_Gasse_000001_000020_rgb.npz is damaged'):
+    (tmp_path / 'fs/0001_13_Elly_Beinhorn_Str_000001_000020_rgb.npz').write_bytes(b'PK')
+    with pytest.raises(ValueError, match='0001_13_Elly_Beinhorn_Str_000001_000020_rgb.npz is damaged'):
         dataset[1]
     with pytest.raises(ValueError, match='leave maps_root out'):
         FishyscapesDataset(maps_root=str(tmp_path), **fishyscapes_official)

@@ -4,17 +4,19 @@ from .anomaly_mix import AnomalyMixDataset
 from .coco_objects import CocoObjects
 from .composite import CompositeDataset
 from .fishyscapes import FishyscapesDataset
+from .lost_and_found import LostAndFoundDataset
 from .maps import MAP_KINDS, map_file, map_files
 from .multi_domain import MultiDomainDataset
 from .randomness import SampleKey, keyed_random
 from .road_anomaly import RoadAnomalyDataset
 from .samplers import DomainBalancedSampler
+from .smiyc import SMIYCDataset
 from .synboost import SynBoostDataset
 from .transforms import *  # noqa: F401,F403
 from .void_class import VoidClassDataset
 
 __all__ = [
     'MAP_KINDS', 'AnomalyDataset', 'AnomalyMixDataset', 'CocoObjects', 'CompositeDataset', 'DomainBalancedSampler',
-    'FishyscapesDataset', 'MultiDomainDataset', 'RoadAnomalyDataset', 'SampleKey', 'SynBoostDataset',
-    'VoidClassDataset', 'keyed_random', 'map_file', 'map_files'
+    'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'RoadAnomalyDataset', 'SMIYCDataset',
+    'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random', 'map_file', 'map_files'
 ]

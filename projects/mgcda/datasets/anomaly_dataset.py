@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple, Union
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 from mgcda.labels import ANOMALY, ANOMALY_METAINFO, IGNORE, NORMAL
 
 from .maps import MAP_KINDS, MAPS_HINT, map_files
-from .pairing import list_files, listing, pair_by_name, pair_by_order
+from .pairing import list_files, listing, pair_by_name, pair_by_order, raise_problem
 from .randomness import SampleKey, keyed_random
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
@@ -31,6 +31,7 @@ class AnomalyDataset(BaseSegDataset):
         dataset_name: name that results of this data set are reported under.
         domain: number of the training domain (0 VoidClass, 1 AnomalyMix); None outside training.
         pair_by: ``'name'``, or ``'order'`` for folders whose files merely sort alike.
+        labels_hidden: read images alone, as those of a benchmark's test set; asking for their labels is an error.
         ann_file: text file that names, one a line and without suffix, the images to use; empty: all.
 
     Raises:
@@ -43,6 +44,10 @@ class AnomalyDataset(BaseSegDataset):
     DEFAULT_DOMAIN: Optional[int] = None
     DEFAULT_LABEL_MAP: Dict[int, int] = {NORMAL: NORMAL, ANOMALY: ANOMALY, IGNORE: IGNORE}
     RECURSIVE = True
+    #: Number of images of the official sets, by the name that results are reported under and the split.
+    NUM_IMAGES: Dict[Tuple[str, str], int] = {}
+    #: Part of the data set that is read, where it has several.
+    split = ''
 
     def __init__(self,
                  data_prefix: dict = dict(img_path='images', seg_map_path='labels'),
@@ -53,6 +58,7 @@ class AnomalyDataset(BaseSegDataset):
                  dataset_name: Optional[str] = None,
                  domain: Optional[int] = None,
                  pair_by: str = 'name',
+                 labels_hidden: bool = False,
                  **kwargs) -> None:
         if pair_by not in ('name', 'order'):
             raise ValueError(f"pair_by must be 'name' or 'order', got {pair_by!r}")
@@ -68,6 +74,9 @@ class AnomalyDataset(BaseSegDataset):
         self.target_map = self._check_label_map(self.DEFAULT_LABEL_MAP if label_map is None else label_map)
         self.maps_root = maps_root
         self.pair_by = pair_by
+        self.labels_hidden = labels_hidden
+        # What is done with a problem of the files; tools/check_data.py notes it and goes on.
+        self.refuse = raise_problem
         super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     @staticmethod
@@ -77,6 +86,16 @@ class AnomalyDataset(BaseSegDataset):
         if any(not 0 <= value <= 255 or target not in (NORMAL, ANOMALY, IGNORE) for value, target in table.items()):
             raise ValueError(f'label_map must map values 0..255 to 0, 1 or 255, got {label_map}')
         return table
+
+    @property
+    def num_official_images(self) -> Optional[int]:
+        """Number of images of the official set; None where that is unknown, or where ``ann_file`` names a part."""
+        return None if self.ann_file else self.NUM_IMAGES.get((self.dataset_name, self.split))
+
+    @property
+    def unlabelled_images(self) -> FrozenSet[str]:
+        """Paths of images that are known to have not one labelled pixel."""
+        return frozenset()
 
     def find_images(self) -> Dict[str, str]:
         """Images of the data set: name -> path relative to the image folder."""
@@ -102,18 +121,20 @@ class AnomalyDataset(BaseSegDataset):
                                     f'{listing(list(missing))}')
         return {name: images[name] for name in sorted(set(names))}
 
+    def find_labels(self) -> Dict[str, str]:
+        """Labels of the data set: name -> path relative to the label folder."""
+        return list_files(self.data_prefix['seg_map_path'], self.seg_map_suffix, 'label files')
+
     def find_pairs(self) -> List[Tuple[str, str]]:
         """Pairs of image and label, each relative to its folder."""
-        images = self.find_images()
-        folder = self.data_prefix['seg_map_path']
-        labels = list_files(folder, self.seg_map_suffix, 'label files')
+        images, labels = self.find_images(), self.find_labels()
         if self.listed_names() is not None:
             labels = {name: path for name, path in labels.items() if name in images}
         pair = pair_by_name if self.pair_by == 'name' else pair_by_order
-        return pair(images, labels, 'label file', folder)
+        return pair(images, labels, 'label file', self.data_prefix['seg_map_path'], self.refuse)
 
     def find_maps(self, image_paths: Sequence[str]) -> List[Dict[str, str]]:
-        """Paths of the maps of each image, all of which must exist."""
+        """Paths of the maps of each image, those that exist; none may be missing."""
         if not os.path.isdir(self.maps_root):
             raise FileNotFoundError(f'maps_root not found: {self.maps_root}; {MAPS_HINT}')
         files = [map_files(self.maps_root, image) for image in image_paths]
@@ -125,24 +146,26 @@ class AnomalyDataset(BaseSegDataset):
         missing = [(image, path) for image, maps in zip(image_paths, files) for path in maps.values()
                    if path not in present]
         if missing:
-            raise ValueError(f'{len(missing)} maps are missing in {self.maps_root}, the first of them '
-                             f'{missing[0][1]} of image {missing[0][0]}; images with missing maps: '
-                             f'{listing(list(dict.fromkeys(image for image, _ in missing)))}; {MAPS_HINT}')
-        return files
+            self.refuse(f'{len(missing)} maps are missing in {self.maps_root}, the first of them '
+                        f'{missing[0][1]} of image {missing[0][0]}; images with missing maps: '
+                        f'{listing(list(dict.fromkeys(image for image, _ in missing)))}; {MAPS_HINT}')
+        return [{kind: path for kind, path in maps.items() if path in present} for maps in files]
 
     def load_data_list(self) -> List[dict]:
         """Pair images, labels and maps; checks everything that can be known without opening an image."""
-        pairs = self.find_pairs()
+        pairs = [(image, None) for image in self.find_images().values()] if self.labels_hidden else self.find_pairs()
         maps = self.find_maps([image for image, _ in pairs]) if self.maps_root is not None else [None] * len(pairs)
         data_list = []
         for (image, label), map_paths in zip(pairs, maps):
             info = dict(
                 img_path=os.path.join(self.data_prefix['img_path'], image),
-                seg_map_path=os.path.join(self.data_prefix['seg_map_path'], label),
                 dataset_name=self.dataset_name,
                 label_map=self.target_map,
+                labels_hidden=self.labels_hidden,
                 reduce_zero_label=False,
                 seg_fields=[])
+            if label is not None:
+                info['seg_map_path'] = os.path.join(self.data_prefix['seg_map_path'], label)
             if self.domain is not None:
                 info['domain'] = self.domain
             if map_paths is not None:

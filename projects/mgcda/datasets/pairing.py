@@ -1,9 +1,19 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Finding the files of a data set and pairing them up."""
 import os
-from typing import Dict, List, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Sequence, Tuple, Union
 
+#: What is done with a problem of a data set: raising it, or, to find more of them, noting it.
+Refuse = Callable[[str], None]
+#: Why a test set cannot be scored, for error messages.
+HIDDEN_LABELS = ('the labels of the test set are hidden, and only the benchmark itself scores it: submit the score '
+                 'maps through tools/export_submission.py')
 _SHOWN = 20
+
+
+def raise_problem(problem: str) -> None:
+    """Raise the problem as a ValueError."""
+    raise ValueError(problem)
 
 
 def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recursive: bool = True) -> Dict[str, str]:
@@ -35,6 +45,14 @@ def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recu
     return dict(sorted(found.items()))
 
 
+def find_layout(data_root: str, layouts: Dict[str, dict]) -> str:
+    """Name of the first layout whose folder ``data_prefix.img_path`` is below ``data_root``, or of the first of all."""
+    present = (
+        name for name, layout in layouts.items()
+        if os.path.isdir(os.path.join(data_root, layout['data_prefix']['img_path'])))
+    return next(present, next(iter(layouts)))
+
+
 def listing(names: Sequence[str]) -> str:
     """The names for an error message, the first of them if they are many."""
     names = sorted(names)
@@ -42,7 +60,25 @@ def listing(names: Sequence[str]) -> str:
     return ', '.join(names[:_SHOWN]) + rest
 
 
-def pair_by_name(images: Dict[str, str], others: Dict[str, str], what: str, folder: str) -> List[Tuple[str, str]]:
+def by_base_name(files: Dict[str, str], what: str, folder: str, refuse: Refuse = raise_problem) -> Dict[str, str]:
+    """Files of :func:`list_files` by name without folders, sorted by it.
+
+    Raises:
+        ValueError: two files of the same name in different folders.
+    """
+    found: Dict[str, str] = {}
+    for stem, path in files.items():
+        first = found.setdefault(os.path.basename(stem), path)
+        if first != path:
+            refuse(f'two {what} of the same name below {folder}: {first} and {path}; keep one')
+    return dict(sorted(found.items()))
+
+
+def pair_by_name(images: Dict[str, str],
+                 others: Dict[str, str],
+                 what: str,
+                 folder: str,
+                 refuse: Refuse = raise_problem) -> List[Tuple[str, str]]:
     """Pairs (image, other) of equal names.
 
     Raises:
@@ -56,18 +92,23 @@ def pair_by_name(images: Dict[str, str], others: Dict[str, str], what: str, fold
     if surplus:
         problems.append(f'{len(surplus)} {what}s without image: {listing([others[name] for name in surplus])}')
     if problems:
-        raise ValueError(f'images and {what}s in {folder} do not pair up: ' + '; '.join(problems))
-    return [(path, others[name]) for name, path in images.items()]
+        refuse(f'images and {what}s in {folder} do not pair up: ' + '; '.join(problems))
+    return [(path, others[name]) for name, path in images.items() if name in others]
 
 
-def pair_by_order(images: Dict[str, str], others: Dict[str, str], what: str, folder: str) -> List[Tuple[str, str]]:
-    """Pairs (image, other) of files that sort alike, whatever their names.
+def pair_by_order(images: Dict[str, str],
+                  others: Dict[str, str],
+                  what: str,
+                  folder: str,
+                  refuse: Refuse = raise_problem) -> List[Tuple[str, str]]:
+    """Pairs (image, other) of files that sort alike, whatever their names; none where their numbers differ.
 
     Raises:
         ValueError: the numbers of files differ; the message lists the names that only one of them has.
     """
     if len(images) != len(others):
-        raise ValueError(f'{len(images)} images but {len(others)} {what}s in {folder}: they must sort alike. '
-                         f'Only among the images: {listing([images[n] for n in images.keys() - others.keys()])}. '
-                         f'Only among the {what}s: {listing([others[n] for n in others.keys() - images.keys()])}')
+        refuse(f'{len(images)} images but {len(others)} {what}s in {folder}: they must sort alike. '
+               f'Only among the images: {listing([images[n] for n in images.keys() - others.keys()])}. '
+               f'Only among the {what}s: {listing([others[n] for n in others.keys() - images.keys()])}')
+        return []
     return list(zip(images.values(), others.values()))

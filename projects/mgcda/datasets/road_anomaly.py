@@ -8,6 +8,7 @@ from mmseg.registry import DATASETS
 from mgcda.labels import ANOMALY, NORMAL
 
 from .anomaly_dataset import IMAGE_SUFFIXES, AnomalyDataset
+from .pairing import find_layout
 
 _LAYOUTS = {
     'official': dict(
@@ -18,6 +19,14 @@ _LAYOUTS = {
         data_prefix=dict(img_path='original', seg_map_path='labels'),
         seg_map_suffix='.png',
         label_map={0: NORMAL, 1: ANOMALY}),
+    'images': dict(
+        data_prefix=dict(img_path='images', seg_map_path='labels_masks'),
+        seg_map_suffix='.png',
+        label_map={
+            0: NORMAL,
+            1: ANOMALY,
+            2: ANOMALY
+        }),
 }
 
 
@@ -26,11 +35,13 @@ class RoadAnomalyDataset(AnomalyDataset):
     """RoadAnomaly (Lis et al. 2019): 60 images of 1280x720.
 
     Layout ``'official'``: ``frames/NAME.{jpg,png}`` and ``frames/NAME.labels/labels_semantic.png`` with 0 normal and
-    2 anomaly; where ``data_root`` has a ``frame_list.json``, only its frames count. Layout ``'original'``, a common
-    repackaging: ``original/NAME.jpg`` and ``labels/NAME.png`` with 0 and 1.
+    2 anomaly; where ``data_root`` has a ``frame_list.json``, only its frames count. Two common repackagings: layout
+    ``'original'``, ``original/NAME.jpg`` and ``labels/NAME.png`` with 0 and 1; layout ``'images'``,
+    ``images/NAME.jpg`` and ``labels_masks/NAME.png`` with 0 normal, 1 or 2 anomaly.
 
     Args:
-        layout: ``'official'``, ``'original'``, or ``'auto'``: official where there is a folder ``frames``.
+        layout: ``'official'``, ``'original'``, ``'images'``, or ``'auto'``: the first of them whose folder of images
+            is there.
 
     Raises:
         ValueError, FileNotFoundError: wrong layout or frame list; as :class:`AnomalyDataset`.
@@ -38,14 +49,13 @@ class RoadAnomalyDataset(AnomalyDataset):
 
     DEFAULT_NAME = 'RoadAnomaly'
     RECURSIVE = False
+    NUM_IMAGES = {('RoadAnomaly', ''): 60}
 
     def __init__(self, data_root: str = '', layout: str = 'auto', **kwargs) -> None:
         if layout == 'auto':
-            has_original = os.path.isdir(os.path.join(data_root, 'original'))
-            has_frames = os.path.isdir(os.path.join(data_root, 'frames'))
-            layout = 'original' if has_original and not has_frames else 'official'
+            layout = find_layout(data_root, _LAYOUTS)
         if layout not in _LAYOUTS:
-            raise ValueError(f"layout must be 'official', 'original' or 'auto', got {layout!r}")
+            raise ValueError(f"layout must be 'official', 'original', 'images' or 'auto', got {layout!r}")
         self.layout = layout
         kwargs = {**_LAYOUTS[layout], 'img_suffix': IMAGE_SUFFIXES, **kwargs}
         super().__init__(data_root=data_root, **kwargs)

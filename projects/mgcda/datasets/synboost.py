@@ -47,6 +47,6 @@ class SynBoostDataset(AnomalyDataset):
         for kind, name in _MAP_FOLDERS.items():
             folder = os.path.join(self.maps_root, name)
             files = list_files(folder, self.img_suffix, f'{kind} maps')
-            for paths, (_, path) in zip(maps, pair_by_order(images, files, f'{kind} map', folder)):
+            for paths, (_, path) in zip(maps, pair_by_order(images, files, f'{kind} map', folder, self.refuse)):
                 paths[kind] = os.path.join(folder, path)
         return maps

@@ -1,13 +1,43 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import Dict
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
 from ..image_io import read_plane
+from ..pairing import HIDDEN_LABELS
 
 # Marks label values that the data set does not know; no target has this value.
 _OUTSIDE = 254
+
+
+def to_target(label: np.ndarray, label_map: Dict[int, int], path: str) -> np.ndarray:
+    """Map the values of a label file to 0, 1 and 255.
+
+    Args:
+        label: (H, W), integers.
+        label_map: value in the file -> 0, 1 or 255.
+        path: the file, for the message.
+
+    Returns:
+        Target uint8 (H, W).
+
+    Raises:
+        ValueError: a value outside ``label_map``; the message names all of them.
+    """
+    if label.dtype == np.uint8:
+        table = np.full(256, _OUTSIDE, np.uint8)
+        table[list(label_map)] = list(label_map.values())
+        target = cv2.LUT(label, table)
+        if not (target == _OUTSIDE).any():
+            return target
+    values = np.unique(label).tolist()
+    wrong = sorted(set(values) - set(label_map))
+    if wrong:
+        raise ValueError(f'label file {path} holds the values {wrong}; this data set knows {sorted(label_map)} only')
+    return to_target(label.astype(np.uint8), label_map, path)
 
 
 @TRANSFORMS.register_module()
@@ -20,7 +50,8 @@ class LoadAnomalyAnnotations(BaseTransform):
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: the file is damaged, holds a value outside ``label_map`` or differs in size from the image.
+        ValueError: the file is damaged, holds a value outside ``label_map`` or differs in size from the image; the
+            labels of the sample are hidden, as those of a benchmark's test set.
     """
 
     def __init__(self, keep_label_ids: bool = False, resize: bool = False) -> None:
@@ -29,16 +60,13 @@ class LoadAnomalyAnnotations(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add ``gt_seg_map`` and name it in ``seg_fields``."""
+        if results.get('labels_hidden'):
+            raise ValueError(f'image {results["img_path"]} of {results.get("dataset_name")} has no public label, and '
+                             f'none is read: {HIDDEN_LABELS}; leave LoadAnomalyAnnotations out of its pipeline')
         path = results['seg_map_path']
         label = read_plane(path)
-        label_map = results['label_map']
-        if label.dtype != np.uint8:
-            self._refuse(label, label_map, path, label.max() > 255 or label.min() < 0)
-            label = label.astype(np.uint8)
-        table = np.full(256, _OUTSIDE, np.uint8)
-        table[list(label_map)] = list(label_map.values())
-        target = cv2.LUT(label, table)
-        self._refuse(label, label_map, path, (target == _OUTSIDE).any())
+        target = to_target(label, results['label_map'], path)
+        label = label.astype(np.uint8, copy=False)
         shape = results.get('ori_shape', target.shape)
         if target.shape != tuple(shape[:2]):
             if not self.resize:
@@ -53,14 +81,6 @@ class LoadAnomalyAnnotations(BaseTransform):
             results['label_ids'] = label
             results['seg_fields'].append('label_ids')
         return results
-
-    @staticmethod
-    def _refuse(label: np.ndarray, label_map: dict, path: str, wrong: bool) -> None:
-        """Raise, naming the values that the label map lacks."""
-        if wrong:
-            values = sorted(set(np.unique(label).tolist()) - set(label_map))
-            raise ValueError(f'label file {path} holds the values {values}; this data set knows '
-                             f'{sorted(label_map)} only')
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(keep_label_ids={self.keep_label_ids}, resize={self.resize})'

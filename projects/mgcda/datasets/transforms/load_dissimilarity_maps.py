@@ -12,6 +12,24 @@ from ..image_io import read_image, read_plane
 from ..maps import MAP_KINDS, MAPS_HINT
 
 
+def read_map(kind: str, path: str) -> np.ndarray:
+    """Read a map, uint8: ``synthesis`` BGR (H, W, 3), the others (H, W).
+
+    Raises:
+        FileNotFoundError: the map is missing.
+        ValueError: it is damaged, not of 8 bits, or a semantic map with values that are no train ids.
+    """
+    loaded = read_image(path, what=f'{kind} map') if kind == 'synthesis' else read_plane(path, f'{kind} map')
+    if loaded.dtype != np.uint8:
+        raise ValueError(f'{kind} map {path} must be of 8 bits a channel, got {loaded.dtype}')
+    if kind == 'semantic':
+        wrong = (loaded >= NUM_CITYSCAPES_CLASSES) & (loaded != UNKNOWN_TRAIN_ID)
+        if wrong.any():
+            raise ValueError(f'semantic map {path} holds the values {np.unique(loaded[wrong]).tolist()}; it must hold '
+                             f'train ids 0..{NUM_CITYSCAPES_CLASSES - 1} or {UNKNOWN_TRAIN_ID}')
+    return loaded
+
+
 @TRANSFORMS.register_module()
 class LoadDissimilarityMaps(BaseTransform):
     """Load the maps in ``map_paths`` into ``results[kind]`` and name them in ``seg_fields``.
@@ -41,20 +59,13 @@ class LoadDissimilarityMaps(BaseTransform):
             path = results['map_paths'].get(kind)
             if path is None or not os.path.isfile(path):
                 raise FileNotFoundError(f'{kind} map {path} of image {image_path} not found; {MAPS_HINT}')
-            loaded = read_image(path) if kind == 'synthesis' else read_plane(path, f'{kind} map')
-            if loaded.dtype != np.uint8:
-                raise ValueError(f'{kind} map {path} must be of 8 bits a channel, got {loaded.dtype}')
+            loaded = read_map(kind, path)
             if loaded.shape[:2] != (height, width):
                 if not self.resize:
                     raise ValueError(f'{kind} map {path} is {loaded.shape[1]}x{loaded.shape[0]}, but its image '
                                      f'{image_path} is {width}x{height}; maps must have the size of their image')
                 mode = cv2.INTER_NEAREST if kind == 'semantic' else cv2.INTER_LINEAR
                 loaded = cv2.resize(loaded, (width, height), interpolation=mode)
-            if kind == 'semantic':
-                wrong = (loaded >= NUM_CITYSCAPES_CLASSES) & (loaded != UNKNOWN_TRAIN_ID)
-                if wrong.any():
-                    raise ValueError(f'semantic map {path} holds the values {np.unique(loaded[wrong]).tolist()}; '
-                                     f'it must hold train ids 0..{NUM_CITYSCAPES_CLASSES - 1} or {UNKNOWN_TRAIN_ID}')
             results[kind] = loaded
             results['seg_fields'].append(kind)
         return results
