@@ -91,15 +91,15 @@ def inference_model(model: BaseSegmentor, img_path: str) -> AnomalyResult:
 def _pipeline_without_labels(cfg: Config) -> Compose:
     """The test pipeline, less the steps that read files of a data set."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    steps = _find_pipeline((cfg.get('test_dataloader') or {}).get('dataset') or {})
+    steps = find_pipeline((cfg.get('test_dataloader') or {}).get('dataset') or {})
     if steps is None:
         raise ValueError(f'{cfg.filename} has no pipeline in test_dataloader.dataset, which says how images are loaded')
     return Compose([step for step in steps if step['type'].split('.')[-1] not in _FILES_OF_DATA_SETS])
 
 
-def _find_pipeline(dataset: Dict[str, Any]) -> Optional[List[dict]]:
+def find_pipeline(dataset: Dict[str, Any]) -> Optional[List[dict]]:
     """Pipeline of a data set, or of the first one inside."""
     if dataset.get('pipeline') is not None:
         return dataset['pipeline']
     inner = [dataset['dataset']] if dataset.get('dataset') else dataset.get('datasets') or []
-    return next((pipeline for pipeline in map(_find_pipeline, inner) if pipeline is not None), None)
+    return next((pipeline for pipeline in map(find_pipeline, inner) if pipeline is not None), None)

@@ -1,0 +1,234 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Make what the benchmarks with hidden labels take.
+
+    python tools/export_submission.py smiyc work_dirs/scores work_dirs/submission --method MGCDA
+    python tools/export_submission.py fishyscapes work_dirs/container --config configs/mgcda_cityscapes.py \
+        --checkpoint checkpoints/mgcda.pth
+
+``smiyc``: score maps ``DIR/{RoadAnomaly21,RoadObstacle21,...}/NAME.npy``, as ``tools/test.py --out`` writes them, become
+SegmentMeIfYouCan's ``OUT/anomaly_p/METHOD/{AnomalyTrack-all,ObstacleTrack-all,...}/NAME.hdf5`` in float16.
+``fishyscapes``: the folder that a container is built from. Both are read back and compared with the benchmark's rules.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from mmengine.config import Config, DictAction
+from mmengine.utils import ProgressBar
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / 'projects'))
+
+from mgcda.apis.inference import find_pipeline  # noqa: E402
+from mgcda.evaluation.results import read_results  # noqa: E402
+from mgcda.evaluation.score_files import find_scores, read_scores  # noqa: E402
+from mgcda.evaluation.submission_smiyc import (IMAGE_ENDING, SET_OF_BENCHMARK, SMIYC_SETS, RankMap,  # noqa: E402
+                                               check_frames, check_smiyc, frame_id, smiyc_path, to_float16,
+                                               write_smiyc)
+from mgcda.files import write_file  # noqa: E402
+
+#: Of so many pixels of a data set the rank map is made.
+MAX_SAMPLED_PIXELS = 1 << 24
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp')
+CONTAINER_FILES = ('run.py', 'Dockerfile', 'fishyscapes.def')
+PACKAGE_FILES = ('setup.py', 'pyproject.toml', 'requirements.txt', 'constraints.txt', 'LICENSE')
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Make what the benchmarks with hidden labels take')
+    commands = parser.add_subparsers(dest='benchmark', required=True)
+    smiyc = commands.add_parser('smiyc', help='the files of SegmentMeIfYouCan')
+    smiyc.set_defaults(export=export_smiyc)
+    smiyc.add_argument('scores', metavar='DIR', help='folder with a folder of score maps for each data set')
+    smiyc.add_argument('out', metavar='OUT', help='folder to write to')
+    smiyc.add_argument('--method', required=True, help='name of the method, which names its folder')
+    smiyc.add_argument('--images', nargs='+', default=(), metavar='FOLDER', help='folders of the images: every map '
+                       'must have its image there, and its size')
+    smiyc.add_argument(
+        '--map', choices=('none', 'rank'), default='none', help='rank: the scores of each data set are replaced by '
+        'steps of their ranks in [0, 1], where float16 cannot hold them or would make many of them equal')
+    smiyc.add_argument('--negate', action='store_true', help='smaller scores are more anomalous: change their sign')
+    smiyc.add_argument('--partial', action='store_true', help='allow sets that are not complete, for trials')
+    smiyc.add_argument('--suffix', help='what names of score maps end on, such as _score.npy; default: the extension')
+    smiyc.add_argument('--key', help='entry of .npz and HDF5 files')
+    smiyc.add_argument('--overwrite', action='store_true', help='replace an earlier export of the method')
+    fishyscapes = commands.add_parser('fishyscapes', help='the folder that a container for Fishyscapes is built from')
+    fishyscapes.set_defaults(export=export_fishyscapes)
+    fishyscapes.add_argument('out', metavar='OUT', help='folder to write to; it must not exist')
+    fishyscapes.add_argument('--config', required=True, help='config of the model')
+    fishyscapes.add_argument('--checkpoint', required=True, help='its weights, best published ones')
+    fishyscapes.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
+    fishyscapes.add_argument('--results', help='results.json with FS_LostAndFound, the validation set: also write the '
+                             'validation_performance.json of the pull request')
+    return parser.parse_args(argv)
+
+
+# SegmentMeIfYouCan
+
+
+def export_smiyc(args: argparse.Namespace) -> None:
+    """Write the files of SegmentMeIfYouCan and read them back."""
+    if not args.method or '/' in args.method:
+        raise ValueError(f"--method must be a name without '/', got {args.method!r}")
+    folder = smiyc_path(args.out, args.method, '', '').parent
+    if folder.exists() and not args.overwrite:
+        raise ValueError(f'{folder} exists already: write to another folder, or replace it with --overwrite')
+    sets = find_sets(Path(args.scores), args.suffix)
+    for name, maps in sets.items():
+        check_frames(name, maps, args.partial)
+    sizes = image_sizes(args.images, sets)
+    shutil.rmtree(folder, ignore_errors=True)
+    bar = ProgressBar(sum(map(len, sets.values())))
+    notes = []
+    for name, maps in sets.items():
+        rank_map = RankMap(sample_pixels(maps, args)) if args.map == 'rank' else None
+        before = after = 0
+        for frame, path in maps.items():
+            scores = load(path, args)
+            try:
+                rounded = to_float16(scores) if rank_map is None else rank_map(scores)
+            except ValueError as error:
+                raise ValueError(f'{path}: {error} (--map rank)') from error
+            write_smiyc(smiyc_path(args.out, args.method, name, frame), rounded)
+            before, after = before + np.unique(scores).size, after + np.unique(rounded).size
+            bar.update()
+        notes.append(f'{name}: of {before} different scores, counted in each frame, {after} are still different')
+    counts = check_smiyc(args.out, args.method, args.partial, sizes)
+    print()
+    for name, splits in counts.items():
+        absent = [split for split in SMIYC_SETS[name] if split not in splits]
+        print(f'{name}: ' + ', '.join(f'{count} of {split}' for split, count in splits.items()) +
+              (f'; nothing of {", ".join(absent)}' if absent else ''))
+    print(*notes, f'written to {folder} and read back', sep='\n')
+
+
+def find_sets(root: Path, suffix: Optional[str]) -> Dict[str, Dict[str, Path]]:
+    """Set of the benchmark -> frame -> score map."""
+    if not root.is_dir():
+        raise FileNotFoundError(f'folder of score maps not found: {root}')
+    sets: Dict[str, Dict[str, Path]] = {}
+    for benchmark, name in SET_OF_BENCHMARK.items():
+        if not (root / benchmark).is_dir():
+            continue
+        if name in sets:
+            raise ValueError(f'{root} has several folders of {name}, one of them {benchmark}: leave one, that of all '
+                             'frames')
+        maps = {frame_id(stem): path for stem, path in find_scores(root / benchmark, suffix).items()}
+        sets[name] = maps
+    if not sets:
+        raise ValueError(f'{root} has none of the folders {", ".join(SET_OF_BENCHMARK)}')
+    return sets
+
+
+def load(path: Path, args: argparse.Namespace) -> np.ndarray:
+    """Score map, larger = more anomalous."""
+    scores = read_scores(path, args.key)
+    return -scores if args.negate else scores
+
+
+def sample_pixels(maps: Dict[str, Path], args: argparse.Namespace) -> np.ndarray:
+    """Scores of evenly spaced pixels of all maps."""
+    sampled: List[np.ndarray] = []
+    for path in maps.values():
+        scores = load(path, args)
+        step = -(-scores.size * len(maps) // MAX_SAMPLED_PIXELS)
+        sampled.append(scores.reshape(-1)[::step])
+    return np.concatenate(sampled)
+
+
+def image_sizes(folders: Sequence[str], sets: Dict[str, Dict[str, Path]]) -> Dict[str, Tuple[int, int]]:
+    """Frame -> (H, W) of its image, of all frames, where folders are given."""
+    sizes: Dict[str, Tuple[int, int]] = {}
+    frames = {frame for maps in sets.values() for frame in maps}
+    for folder in folders:
+        for path in sorted(Path(folder).rglob('*')):
+            frame = frame_id(path.stem)
+            if path.suffix.lower() in IMAGE_SUFFIXES and frame in frames:
+                with Image.open(path) as image:
+                    sizes[frame] = image.height, image.width
+    missing = sorted(frames - sizes.keys()) if folders else []
+    if missing:
+        raise ValueError(f'{len(missing)} score maps have no image *{missing[0]}[{IMAGE_ENDING}].* in '
+                         f'{", ".join(folders)}, such as {missing[:5]}')
+    return sizes
+
+
+# Fishyscapes
+
+
+def export_fishyscapes(args: argparse.Namespace) -> None:
+    """Write the folder of the container and load the model from it."""
+    out = Path(args.out)
+    if out.exists():
+        raise ValueError(f'{out} exists already: name another folder')
+    if not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist')
+    if not Path(args.config).is_file():
+        raise FileNotFoundError(f'config {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    performance = None if args.results is None else validation_performance(args.results)
+    (out / 'model/files').mkdir(parents=True)
+    for name in CONTAINER_FILES:
+        shutil.copy(ROOT / 'tools/fishyscapes_container' / name, out / name)
+    for name in PACKAGE_FILES:
+        (out / 'package').mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, out / 'package' / name)
+    shutil.copytree(
+        ROOT / 'projects', out / 'package/projects', ignore=shutil.ignore_patterns('__pycache__', '*.egg-info'))
+    shutil.copy(args.checkpoint, out / 'model/checkpoint.pth')
+    Config(
+        dict(
+            default_scope=cfg.get('default_scope', 'mmseg'),
+            custom_imports=cfg.get('custom_imports', dict(imports=['mgcda'])),
+            model=bundle(cfg.model.to_dict(), out / 'model'),
+            test_dataloader=dict(dataset=dict(pipeline=find_pipeline(cfg.test_dataloader.dataset))))).dump(
+                out / 'model/config.py')
+    if performance is not None:
+        write_file(out / 'validation_performance.json', performance.encode())
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, 'run.py', '--self-test', '--device', 'cpu'], cwd=out, env=environment, check=True)
+    print(f'written to {out}: see its Dockerfile and fishyscapes.def')
+
+
+def bundle(value: Any, out: Path) -> Any:
+    """Copy every file that a part of a config names to ``files`` below ``out``; the part with the new names."""
+    if isinstance(value, dict):
+        return {key: bundle(entry, out) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(bundle(entry, out) for entry in value)
+    if not isinstance(value, str) or not Path(value).is_file():
+        return value
+    name = f'files/{len(os.listdir(out / "files"))}_{Path(value).name}'
+    if value.endswith('.py'):
+        Config.fromfile(value).dump(out / name)
+    else:
+        shutil.copy(value, out / name)
+    return name
+
+
+def validation_performance(path: str) -> str:
+    """What the validation of a submission must reproduce to 0.01: AP and FPR95 of FS LostAndFound, as fractions."""
+    data_sets = read_results(path)['data_sets']
+    if 'FS_LostAndFound' not in data_sets:
+        raise ValueError(f'{path} has no FS_LostAndFound, but {sorted(data_sets)}')
+    metrics = data_sets['FS_LostAndFound']['metrics']
+    return '{{\n  "ap": {},\n  "fpr": {}\n}}\n'.format(metrics['AP'] / 100, metrics['FPR95'] / 100)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = parse_args(argv)
+    args.export(args)
+
+
+if __name__ == '__main__':
+    main()
