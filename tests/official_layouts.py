@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Small random files in the layouts of the real data sets: everything below ``data/`` that the configs read."""
 import json
+import os
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
@@ -12,8 +13,15 @@ from mgcda.labels import label_id_to_train_id
 
 #: Size (H, W) of the images.
 IMAGE_SIZE = (32, 64)
-#: Images of each split of Cityscapes, and of each test set.
+#: Images of each split of Cityscapes, and of each test set but LostAndFound.
 NUM_IMAGES = 2
+#: Recording -> frames of LostAndFound's test set: 1203, of which 143 show known objects.
+LOST_AND_FOUND = {
+    '01_Hanns_Klemm_Str_45_000006': 5,
+    '01_Hanns_Klemm_Str_45_000007': 5,
+    '02_Hanns_Klemm_Str_44_000000': 1060,
+    '15_Rechbergstr_Deckenpfronn_000000': 133
+}
 
 
 class LayoutWriter:
@@ -70,6 +78,27 @@ class LayoutWriter:
             self.image(f'{folder}/original/{i}.png')
             self.blocks(f'{folder}/labels/{i}.png', [0, 1, 255])
 
+    def smiyc(self, folder: str, validation: str, test: Sequence[str], suffix: str) -> None:
+        for name in [validation % i for i in range(NUM_IMAGES)]:
+            self.image(f'{folder}/images/{name}.{suffix}')
+            self.blocks(f'{folder}/labels_masks/{name}_labels_semantic.png', [0, 1, 255])
+            self.image(f'{folder}/labels_masks/{name}_labels_semantic_color.png')
+        for name in test:
+            self.image(f'{folder}/images/{name}.{suffix}')
+
+    def lost_and_found(self, folder: str) -> None:
+        """All frames of the test set are links to one image and one label."""
+        self.image(f'{folder}/image.png')
+        self.blocks(f'{folder}/label.png', [0, 1, 2, 200])
+        for sequence, frames in LOST_AND_FOUND.items():
+            recording = sequence[:-7]
+            for source, kind, suffix in (('image', 'leftImg8bit', 'leftImg8bit'),
+                                         ('label', 'gtCoarse', 'gtCoarse_labelIds')):
+                target = self.root / folder / kind / 'test' / recording
+                target.mkdir(parents=True, exist_ok=True)
+                for i in range(frames):
+                    os.link(self.root / folder / f'{source}.png', target / f'{sequence}_{i:06d}_{suffix}.png')
+
     def synboost(self, folder: str) -> None:
         for i in range(NUM_IMAGES):
             for kind in ('original', 'synthesis'):
@@ -117,6 +146,9 @@ def write_layouts(root: Path) -> None:
         writer.fishyscapes(folder)
     for folder in ('road_anomaly', 'toy/road_anomaly'):
         writer.road_anomaly(folder)
+    writer.smiyc('smiyc/dataset_AnomalyTrack', 'validation%04d', ['zebra0000', 'tractor0005'], 'jpg')
+    writer.smiyc('smiyc/dataset_ObstacleTrack', 'validation_%d', ['gravel_bag_3', 'driveway_1'], 'webp')
+    writer.lost_and_found('lost_and_found')
     # The configs leave out objects of fewer than 1500 (toy: 200) pixels.
     objects = LayoutWriter(root / 'data', size=(64, 96))
     objects.coco('coco', 'annotations/instances_train2017.json', 'train2017')

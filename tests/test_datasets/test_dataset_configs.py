@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The data set configs, unchanged, on generated files in the layouts that they name."""
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -9,12 +10,24 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from official_layouts import IMAGE_SIZE, LayoutWriter, write_layouts
 
 from mgcda.datasets import MAP_KINDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'synboost_train')
-TEST = ('road_anomaly', 'fishyscapes', 'anomaly_benchmarks', 'anomaly_benchmarks_maps')
+PAPER = dict(FS_LostAndFound=2, FS_Static=2, RoadAnomaly=2)
+LOST_AND_FOUND = dict(LostAndFound_test=1203, LostAndFound_testNoKnown=1043)
+#: Config -> number of images of each data set in the small layouts.
+TEST = dict(
+    road_anomaly=dict(RoadAnomaly=2),
+    fishyscapes=dict(FS_LostAndFound=2, FS_Static=2),
+    anomaly_benchmarks=PAPER,
+    anomaly_benchmarks_maps=PAPER,
+    smiyc=dict(RoadAnomaly21=2, RoadObstacle21=2),
+    lost_and_found=LOST_AND_FOUND,
+    benchmarks=dict(**PAPER, RoadAnomaly21=2, RoadObstacle21=2, **LOST_AND_FOUND),
+    smiyc_test=dict(RoadAnomaly21=4, RoadObstacle21=4))
 H, W = 32, 64
 
 
@@ -49,13 +62,6 @@ def data(tmp_path_factory):
             image(f'synboost/train/{folder}/{i}.png', (H, W))
         image(f'synboost/train/semantic/{i}.png', (H, W), [0, 18, 255])
         image(f'synboost/train/labels_with_void_no_ego/{i}.png', (H, W), [0, 1, 255])
-    for kind in ('LostAndFound', 'Static'):
-        image(f'fishyscapes/{kind}/original/0.png')
-        image(f'fishyscapes/{kind}/labels/0.png', (H, W), [0, 1, 255])
-        maps(f'fishyscapes/{kind}', '0')
-    image('road_anomaly/frames/cow.jpg')
-    image('road_anomaly/frames/cow.labels/labels_semantic.png', (H, W), [0, 2])
-    maps('road_anomaly', 'cow')
     image('coco/train2017/1.jpg', (80, 100, 3))
     box = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
     content = dict(
@@ -89,15 +95,30 @@ def test_training_configs(data, monkeypatch, name):
         assert domains == {'mgcda_train': [0] * 4 + [1] * 4}.get(name, [int('mix' in name)] * 8)
 
 
+@pytest.fixture(scope='module')
+def benchmarks(tmp_path_factory):
+    root = tmp_path_factory.mktemp('benchmarks')
+    write_layouts(root)
+    for folder, suffix in (('fishyscapes/LostAndFound/original', 'png'), ('fishyscapes/Static/original', 'png'),
+                           ('road_anomaly/frames', 'jpg')):
+        for path in (root / 'data' / folder).glob(f'*.{suffix}'):
+            LayoutWriter(root / 'data').maps(f'maps/{folder.rsplit("/", 1)[0]}', path.stem)
+    return root
+
+
 @pytest.mark.parametrize('name', TEST)
-def test_test_configs(data, monkeypatch, name):
-    monkeypatch.chdir(data)
+def test_test_configs(benchmarks, monkeypatch, name):
+    monkeypatch.chdir(benchmarks)
     batches = list(load(name, 'test_dataloader'))
-    names = [sample.dataset_name for batch in batches for sample in batch['data_samples']]
-    expected = [] if name == 'road_anomaly' else ['FS_LostAndFound', 'FS_Static']
-    assert names == expected + ([] if name == 'fishyscapes' else ['RoadAnomaly'])
+    assert Counter(sample.dataset_name for batch in batches for sample in batch['data_samples']) == TEST[name]
     for batch in batches:
-        shape = (10, 256, 512) if name.endswith('maps') else (3, H, W)
+        shape = (10, 256, 512) if name.endswith('maps') else (3, *IMAGE_SIZE)
         assert batch['inputs'][0].shape == shape
-        assert batch['data_samples'][0].gt_sem_seg.data.shape == (1, H, W)
-        assert batch['data_samples'][0].ori_shape == (H, W)
+        sample = batch['data_samples'][0]
+        assert sample.ori_shape == IMAGE_SIZE and sample.labels_hidden == (name == 'smiyc_test')
+        if sample.labels_hidden:
+            assert 'gt_sem_seg' not in sample
+        else:
+            assert sample.gt_sem_seg.data.shape == (1, *IMAGE_SIZE)
+    evaluator = Config.fromfile(CONFIGS / f'{name}.py').test_evaluator
+    assert evaluator == dict(type='AnomalyMetric', **(dict(format_only=True) if name == 'smiyc_test' else {}))

@@ -1,27 +1,4 @@
-# All test sets of the paper in one run, each reported under its own name; the maps are computed online.
-test_pipeline = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')]
-fs_lost_and_found = dict(
-    type='FishyscapesDataset',
-    dataset_name='FS_LostAndFound',
-    data_root='data/fishyscapes/LostAndFound/',
-    test_mode=True,
-    pipeline=test_pipeline)
-fs_static = dict(
-    type='FishyscapesDataset',
-    dataset_name='FS_Static',
-    data_root='data/fishyscapes/Static/',
-    test_mode=True,
-    pipeline=test_pipeline)
-road_anomaly = dict(
-    type='RoadAnomalyDataset',
-    dataset_name='RoadAnomaly',
-    data_root='data/road_anomaly/',
-    test_mode=True,
-    pipeline=test_pipeline)
+# The test sets of the paper in one run; the maps are computed online.
+_base_ = './benchmarks.py'
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(type='ConcatDataset', datasets=[fs_lost_and_found, fs_static, road_anomaly]))
-test_evaluator = dict(type='AnomalyMetric')
+    dataset=dict(datasets=[_base_.fs_lost_and_found, _base_.fs_static, _base_.road_anomaly]))

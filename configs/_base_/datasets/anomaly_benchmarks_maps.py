@@ -1,4 +1,5 @@
-# All test sets of the paper in one run, with offline maps; labels stay at their own resolution.
+# The test sets of the paper in one run, with offline maps; labels stay at their own resolution.
+_base_ = './benchmarks.py'
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadDissimilarityMaps'),
@@ -6,31 +7,12 @@ test_pipeline = [
     dict(type='LoadAnomalyAnnotations'),
     dict(type='PackDissimilarityInputs')
 ]
-fs_lost_and_found = dict(
-    type='FishyscapesDataset',
-    dataset_name='FS_LostAndFound',
-    data_root='data/fishyscapes/LostAndFound/',
-    maps_root='data/maps/fishyscapes/LostAndFound',
-    test_mode=True,
-    pipeline=test_pipeline)
-fs_static = dict(
-    type='FishyscapesDataset',
-    dataset_name='FS_Static',
-    data_root='data/fishyscapes/Static/',
-    maps_root='data/maps/fishyscapes/Static',
-    test_mode=True,
-    pipeline=test_pipeline)
-road_anomaly = dict(
-    type='RoadAnomalyDataset',
-    dataset_name='RoadAnomaly',
-    data_root='data/road_anomaly/',
-    maps_root='data/maps/road_anomaly',
-    test_mode=True,
-    pipeline=test_pipeline)
+fs_lost_and_found = dict(maps_root='data/maps/fishyscapes/LostAndFound', pipeline=test_pipeline)
+fs_static = dict(maps_root='data/maps/fishyscapes/Static', pipeline=test_pipeline)
+road_anomaly = dict(maps_root='data/maps/road_anomaly', pipeline=test_pipeline)
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(type='ConcatDataset', datasets=[fs_lost_and_found, fs_static, road_anomaly]))
-test_evaluator = dict(type='AnomalyMetric')
+    dataset=dict(datasets=[
+        dict(_base_.fs_lost_and_found, **fs_lost_and_found),
+        dict(_base_.fs_static, **fs_static),
+        dict(_base_.road_anomaly, **road_anomaly)
+    ]))

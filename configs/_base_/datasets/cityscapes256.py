@@ -11,6 +11,7 @@ train_pipeline = [
 ]
 void_class = dict(
     type='VoidClassDataset',
+    dataset_name='VoidClass256',
     data_root='data/cityscapes256/',
     maps_root='data/maps/cityscapes256/train',
     pipeline=train_pipeline)

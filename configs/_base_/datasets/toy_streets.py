@@ -12,6 +12,7 @@ train_pipeline = [
 ]
 void_class = dict(
     type='VoidClassDataset',
+    dataset_name='ToyVoidClass',
     data_root=data_root + 'cityscapes',
     maps_root=data_root + 'maps/cityscapes',
     pipeline=train_pipeline)

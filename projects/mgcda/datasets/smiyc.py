@@ -30,8 +30,8 @@ class SMIYCDataset(AnomalyDataset):
     Args:
         track: ``'RoadAnomaly21'`` or ``'RoadObstacle21'``.
         split: ``'val'``: 10 or 30 images with labels. Images without labels: ``'test'``, 100 or 327;
-            ``'test_snow'``, 55, and ``'test_night'``, 30, of RoadObstacle21; ``'all'``, every image of the folder, as
-            a submission needs them.
+            ``'test_snow'``, 55, and ``'test_night'``, 30, of RoadObstacle21; ``'all'``, 110 or 442, as a
+            submission needs them.
         layout: ``'official'``, ``'original'``, or ``'auto'``: the first of them whose folder of images is there.
 
     Raises:
@@ -46,7 +46,8 @@ class SMIYCDataset(AnomalyDataset):
         ('RoadObstacle21', 'val'): 30,
         ('RoadObstacle21', 'test'): 327,
         ('RoadObstacle21', 'test_snow'): 55,
-        ('RoadObstacle21', 'test_night'): 30
+        ('RoadObstacle21', 'test_night'): 30,
+        ('RoadObstacle21', 'all'): 442
     }
 
     def __init__(self,
@@ -92,27 +93,31 @@ class SMIYCDataset(AnomalyDataset):
         """Images of the split."""
         folder = self.data_prefix['img_path']
         images, listed = list_files(folder, self.img_suffix, 'images'), self.listed_names()
-        if self.split != 'all':
-            others = [name for name in listed or () if name in images and self.split_of(name) != self.split]
-            if others:
-                reason = f'; {HIDDEN_LABELS}' if self.split == 'val' else ''
-                self.refuse(f'ann_file {self.ann_file} lists {len(others)} images that are not of the split '
-                            f'{self.split!r} of {self.track}: {listing(others)}{reason}')
-                listed = [name for name in listed if name not in others]
-            images = {name: path for name, path in images.items() if self.split_of(name) == self.split}
-        if not images:
+        splits = {name: self.split_of(name) for name in images}
+        chosen = {
+            name: path
+            for name, path in images.items()
+            if splits[name] == self.split or (self.split == 'all' and splits[name] is not None)
+        }
+        others = [name for name in listed or () if name in images and name not in chosen]
+        if others:
+            reason = f'; {HIDDEN_LABELS}' if self.split == 'val' else ''
+            self.refuse(f'ann_file {self.ann_file} lists {len(others)} images that are not of the split '
+                        f'{self.split!r} of {self.track}: {listing(others)}{reason}')
+            listed = [name for name in listed if name not in others]
+        if not chosen:
             raise FileNotFoundError(f'no image in {folder} is of the split {self.split!r} of {self.track}: names of '
                                     "validation images contain 'validation', all others are of test images")
-        return self.select(images, listed)
+        return self.select(chosen, listed)
 
     def find_labels(self) -> Dict[str, str]:
         """Labels of the validation images; those of test images are refused."""
         folder = self.data_prefix['seg_map_path']
         labels = super().find_labels()
-        official = {name: path for name, path in labels.items() if path.endswith(_LABEL_SUFFIX)}
-        labels = official or labels  # beside the official labels lie the same in colours
         hidden = [name for name in labels if (self.split_of(name) or '').startswith('test')]
         if hidden:
             self.refuse(f'{len(hidden)} labels in {folder} are of test images of {self.track}: {listing(hidden)}; '
                         f'{HIDDEN_LABELS}; remove them')
-        return {name: path for name, path in labels.items() if self.split_of(name) == 'val'}
+        # Beside the official labels lie the same in colours.
+        official = {name: path for name, path in labels.items() if path.endswith(_LABEL_SUFFIX)}
+        return {name: path for name, path in (official or labels).items() if self.split_of(name) == 'val'}

@@ -1,4 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import os
 from typing import Dict, Optional, Sequence, Union
 
 from mmseg.registry import DATASETS
@@ -47,6 +48,7 @@ class VoidClassDataset(AnomalyDataset):
 
     DEFAULT_NAME = 'VoidClass'
     DEFAULT_DOMAIN = 0
+    NUM_IMAGES = {('VoidClass', 'train'): 2975, ('VoidClass', 'val'): 500}
 
     def __init__(self,
                  anomaly_ids: Sequence[int] = VOID_CLASS_ANOMALY_IDS,
@@ -55,6 +57,7 @@ class VoidClassDataset(AnomalyDataset):
                  img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
                  seg_map_suffix: str = '_gtFine_labelIds.png',
                  **kwargs) -> None:
+        self.split = os.path.basename(os.path.normpath(data_prefix['img_path']))
         if 'label_map' in kwargs:
             raise ValueError(f'{type(self).__name__} takes no label_map: set anomaly_ids and ignore_ids')
         super().__init__(
