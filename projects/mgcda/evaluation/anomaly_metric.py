@@ -292,8 +292,9 @@ class AnomalyMetric(BaseMetric):
                 curve=curve.curve())
             for name, curve in curves.items()
         }
-        write_results(
-            Path(self.output_dir, 'results.json'), dict(protocol=self.protocol, mode=self.mode, data_sets=data_sets))
+        path = Path(self.output_dir, 'results.json')
+        write_results(path, dict(protocol=self.protocol, mode=self.mode, data_sets=data_sets))
+        print_log(f'Score maps lie in {self.output_dir}, results with their curves in {path}', logger='current')
 
     def _write_image_rows(self, rows: List[dict]) -> None:
         """Write ``per_image.csv``, sorted."""

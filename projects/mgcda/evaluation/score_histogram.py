@@ -42,6 +42,7 @@ class ScoreHistogram:
         self.device: Optional[torch.device] = None
         self._shift = 0  # lower bits of the place in a shared cell that its bins drop
         self._num_shared = 0  # shared cells in use
+        self.num_normal, self.num_anomaly = 0, 0
 
     def _allocate(self, device: torch.device) -> None:
         self.device = device
@@ -49,14 +50,6 @@ class ScoreHistogram:
         self._drop = torch.zeros(_NUM_CELLS, dtype=torch.int32, device=device)  # bits that its bins drop
         self._counts = _zeros((2, _NUM_BINS), np.int64, device)  # normal and anomaly pixels
         self._content = _zeros((_NUM_BINS, ), np.int32, device)
-
-    @property
-    def num_normal(self) -> int:
-        return 0 if self.device is None else int(self._counts[0].sum())
-
-    @property
-    def num_anomaly(self) -> int:
-        return 0 if self.device is None else int(self._counts[1].sum())
 
     def add(self, normal: Tensor, anomaly: Tensor) -> None:
         """Add pixels by their scores, float32 (P,) and (Q,), without NaN and negative zeros."""
@@ -72,6 +65,11 @@ class ScoreHistogram:
             index = self._offset.index_select(0, cell) + (place >> self._drop.index_select(0, cell))
             counts.index_add_(0, index, counts.new_ones(()).expand(index.shape))
             self._note(index, place + _ONLY)
+        self._add_numbers(normal.numel(), anomaly.numel())
+
+    def _add_numbers(self, num_normal: int, num_anomaly: int) -> None:
+        self.num_normal += num_normal
+        self.num_anomaly += num_anomaly
 
     def _note(self, index: Tensor, content: Tensor) -> None:
         """Note which scores came into which bins."""
@@ -149,6 +147,7 @@ class ScoreHistogram:
                 joined = join(other._shared(more), factor).to(self.device)
                 used = self._shared(own)
                 used[own_rows] = add(used[own_rows], joined[rows])
+        self._add_numbers(other.num_normal, other.num_anomaly)
 
     def reduce(self, all_reduce: Callable[[Tensor, str], None]) -> None:
         """Add the pixels of all ranks, on every rank.
@@ -158,6 +157,9 @@ class ScoreHistogram:
         """
         if self.device is None:
             self._allocate(torch.device('cpu'))
+        numbers = torch.tensor([self.num_normal, self.num_anomaly], device=self.device)
+        all_reduce(numbers, 'sum')
+        self.num_normal, self.num_anomaly = numbers.tolist()
         in_use = (self._offset >= 0).int()
         all_reduce(in_use, 'max')
         self._use(in_use > 0)
