@@ -30,7 +30,7 @@ test-slow: setup
 	@'$(VENV)/bin/python' -m pytest -m slow $(ARGS)
 
 clean:
-	rm -rf build dist projects/*.egg-info .pytest_cache
+	rm -rf build dist projects/*.egg-info .pytest_cache .hypothesis
 	find configs projects tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean

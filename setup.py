@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-TEST_ONLY = ('pytest', )
+TEST_ONLY = ('pytest', 'hypothesis')
 
 
 def read_version() -> str:

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import List, Optional
 
 IMPORTS = ('numpy', 'scipy', 'sklearn', 'matplotlib', 'h5py', 'pycocotools.mask', 'torch', 'torchvision', 'mmengine',
-           'mmcv', 'mmseg', 'mmpretrain', 'pytest')
+           'mmcv', 'mmseg', 'mmpretrain', 'pytest', 'hypothesis')
 SAME_IMPORT_NAME = (('mmcv', 'mmcv-lite', 'onedl-mmcv'), ('mmengine', 'mmengine-lite', 'onedl-mmengine'),
                     ('mmsegmentation', 'onedl-mmsegmentation'), ('mmpretrain', 'onedl-mmpretrain'))
 # Shared libraries that Python cannot bring, and the Debian packages that hold them.
