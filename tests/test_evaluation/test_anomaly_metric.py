@@ -131,6 +131,7 @@ def test_bad_samples_are_named():
     (dict(recalls=(95, )), 'recalls must be'),
     (dict(score_dtype='uint8'), 'score_dtype must be'),
     (dict(size=(256, )), 'size must be'),
+    (dict(format_only=True, output_dir='x', score_dtype=None), 'format_only needs a score_dtype'),
     (dict(size=(256, 512), components=True), 'leave out size or components'),
     (dict(format_only=True), 'format_only needs an output_dir'),
     (dict(per_image=True, output_dir='x', keep_results=False), 'per_image needs an output_dir, and keep_results'),
@@ -180,6 +181,11 @@ def test_half_precision_score_maps(tmp_path):
         evaluate([sample], output_dir=str(tmp_path), score_dtype='float16')
     sample.anomaly_scores.data[0, 0, 0] = np.inf
     evaluate([sample], output_dir=str(tmp_path), score_dtype='float16')
+
+
+def test_results_without_score_maps(tmp_path):
+    evaluate([make_sample(0)], output_dir=str(tmp_path), score_dtype=None)
+    assert [path.name for path in tmp_path.iterdir()] == ['results.json']
 
 
 def test_results_file_has_values_bounds_and_curves(tmp_path):

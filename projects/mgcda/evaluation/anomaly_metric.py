@@ -76,7 +76,7 @@ class AnomalyMetric(BaseMetric):
         output_dir: Folder for the score maps, ``<output_dir>/<dataset_name>/<image stem>.npy`` (H, W), and for
             ``results.json`` (values with their bounds, and curves).
         keep_results: Whether anything is left in ``output_dir``; if not, nothing is written.
-        score_dtype: Type of the score maps, 'float32' or 'float16'.
+        score_dtype: Type of the score maps, 'float32' or 'float16'; None: no maps, only results.
         prefix: Put in front of all keys.
 
     Raises:
@@ -99,7 +99,7 @@ class AnomalyMetric(BaseMetric):
                  format_only: bool = False,
                  output_dir: Optional[str] = None,
                  keep_results: bool = True,
-                 score_dtype: str = 'float32',
+                 score_dtype: Optional[str] = 'float32',
                  prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)
         PixelCurve(mode, protocol, recalls)
@@ -113,10 +113,13 @@ class AnomalyMetric(BaseMetric):
         if self.size is not None and self.components:
             raise ValueError('component metrics count pixels at full size: leave out size or components')
         self.output_dir = output_dir if keep_results else None
-        ScoreMapFolder('', score_dtype)
+        if score_dtype is not None:
+            ScoreMapFolder('', score_dtype)
         self.score_dtype = score_dtype
         if (format_only or per_image) and self.output_dir is None:
             raise ValueError(f'{"format_only" if format_only else "per_image"} needs an output_dir, and keep_results')
+        if format_only and score_dtype is None:
+            raise ValueError('format_only needs a score_dtype: without score maps nothing would be written')
         self.all_components = components is True
         self.per_image = per_image
         self.format_only = format_only
@@ -131,7 +134,8 @@ class AnomalyMetric(BaseMetric):
         self._samples: List[SampleName] = []
         self._seen: set = set()
         self._image_rows: List[dict] = []
-        self._maps = None if self.output_dir is None else ScoreMapFolder(self.output_dir, self.score_dtype)
+        keeps_maps = self.output_dir is not None and self.score_dtype is not None
+        self._maps = ScoreMapFolder(self.output_dir, self.score_dtype) if keeps_maps else None
 
     # Samples
 
@@ -294,7 +298,7 @@ class AnomalyMetric(BaseMetric):
         }
         path = Path(self.output_dir, 'results.json')
         write_results(path, dict(protocol=self.protocol, mode=self.mode, data_sets=data_sets))
-        print_log(f'Score maps lie in {self.output_dir}, results with their curves in {path}', logger='current')
+        print_log(f'Results with their curves lie in {path}', logger='current')
 
     def _write_image_rows(self, rows: List[dict]) -> None:
         """Write ``per_image.csv``, sorted."""
