@@ -35,6 +35,7 @@ setup(
     license='Apache-2.0',
     package_dir={'': 'projects'},
     packages=find_packages('projects'),
+    package_data={'mgcda.evaluation': ['published_results.json']},
     python_requires='>=3.10',
     install_requires=read_requirements(),
     classifiers=[

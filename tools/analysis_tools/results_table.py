@@ -1,0 +1,233 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Print results of several methods, and published ones, as a table.
+
+    python tools/analysis_tools/results_table.py work_dirs/a/results.json work_dirs/b/results.json --names A B \
+        --metrics AP FPR95 --published mgcda
+
+A row for each method, columns for each data set and metric, in percent. Numbers that papers report are marked as quoted,
+with their source and what makes them comparable or not; Markdown, CSV or JSON.
+"""
+import argparse
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are imported, and the table goes there
+    from mgcda.evaluation.published import read_published
+    from mgcda.evaluation.results import read_results
+    from mgcda.files import write_file
+
+ABSENT = '–'
+FLAGS = {True: 'yes', False: 'no', None: ABSENT}
+LEGEND = 'RT: the segmenter is trained again; OoD: outlier data is used; – : not given.'
+
+
+class Row(NamedTuple):
+    """A method. ``values``: data set -> metric -> percent, as text where it is quoted; ``spread``: alike, half the width
+    of the certified bounds. ``source``: number of the source of quoted values.
+    """
+    method: str
+    values: Dict[str, Dict[str, Any]]
+    spread: Dict[str, Dict[str, float]]
+    protocol: Optional[str] = None
+    mode: Optional[str] = None
+    source: Optional[int] = None
+    retraining: Optional[bool] = None
+    ood_data: Optional[bool] = None
+    paper: Optional[str] = None
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Print results of several methods as a table')
+    parser.add_argument('results', nargs='*', metavar='RESULTS.json', help='files that tools/test.py --out or '
+                        'tools/analysis_tools/evaluate_scores.py --out wrote')
+    parser.add_argument('--names', nargs='+', help='names of the methods; default: those of the folders or files')
+    parser.add_argument('--metrics', nargs='+', default=['AP', 'FPR95'], help='columns of each data set')
+    parser.add_argument('--data-sets', nargs='+', help='default: all that have one of the metrics')
+    parser.add_argument('--published', nargs='*', metavar='SOURCE', help='add published results, of all sources or of '
+                        'these: mgcda, synboost, pebal, later')
+    parser.add_argument('--format', choices=tuple(FORMATS), default='markdown')
+    parser.add_argument('--out', metavar='FILE', help='file to write; default: the terminal')
+    args = parser.parse_args(argv)
+    if not args.results and args.published is None:
+        parser.error('name a results.json, or ask for --published')
+    if args.names and len(args.names) != len(args.results):
+        parser.error(f'{len(args.names)} --names for {len(args.results)} files')
+    return args
+
+
+def default_name(path: str) -> str:
+    """Name of a method by its file: of the file itself, or of its folder if that is plain ``results.json``."""
+    file = Path(path).resolve()
+    return file.parent.name if file.name == 'results.json' else file.stem
+
+
+def own_row(path: str, name: str) -> Row:
+    """The row of a ``results.json``."""
+    content = read_results(path)
+    values: Dict[str, Dict[str, float]] = {}
+    spread: Dict[str, Dict[str, float]] = {}
+    for data_set, entry in content['data_sets'].items():
+        metrics = entry['metrics']
+        values[data_set] = {key: value for key, value in metrics.items() if not key.endswith(('_lower', '_upper'))}
+        spread[data_set] = {
+            key: (metrics[f'{key}_upper'] - metrics[f'{key}_lower']) / 2
+            for key in values[data_set] if f'{key}_upper' in metrics
+        }
+    return Row(name, values, spread, content['protocol'], content['mode'])
+
+
+def quoted_rows(sources: Sequence[str]) -> Tuple[List[Row], List[str]]:
+    """Rows of published results, and the notes on each source, the first of which is its title."""
+    chosen, results = read_published(sources or None)
+    numbers = {name: number for number, name in enumerate(chosen, start=1)}
+    rows = [
+        Row(
+            entry.method,
+            entry.values, {},
+            source=numbers[entry.source],
+            retraining=entry.retraining,
+            ood_data=entry.ood_data,
+            paper=entry.paper) for entry in results
+    ]
+    notes = [
+        f'[{numbers[name]}] Quoted from {source.title}; not measured here. {" ".join(source.notes)}'.rstrip()
+        for name, source in chosen.items()
+    ]
+    return rows, notes
+
+
+def find_columns(rows: Sequence[Row], metrics: Sequence[str],
+                 data_sets: Optional[Sequence[str]]) -> List[Tuple[str, List[str]]]:
+    """Data sets in the order of the rows, each with those of the metrics that a row has.
+
+    Raises:
+        ValueError: A data set or metric that no row has.
+    """
+    known = list(dict.fromkeys(name for row in rows for name in row.values))
+    missing = sorted(set(data_sets or ()) - set(known))
+    if missing:
+        raise ValueError(f'there are no results on {", ".join(missing)}, but on {", ".join(known)}')
+    columns = []
+    for name in data_sets or known:
+        present = {key for row in rows for key in row.values.get(name, ())}
+        columns.append((name, [metric for metric in metrics if metric in present]))
+    absent = set(metrics) - {metric for _, present in columns for metric in present}
+    if absent:
+        have = dict.fromkeys(key for row in rows for name in data_sets or known for key in row.values.get(name, ()))
+        raise ValueError(f'there is no {", ".join(sorted(absent))}, but {", ".join(have)}')
+    return [(name, present) for name, present in columns if present]
+
+
+def text_of(row: Row, data_set: str, metric: str) -> str:
+    """A value, quoted ones as they were printed; with half the width of its bounds where that shows in the digits."""
+    value = row.values.get(data_set, {}).get(metric)
+    if value is None or (not isinstance(value, str) and math.isnan(value)):
+        return ABSENT
+    if isinstance(value, str):
+        return value
+    spread = row.spread.get(data_set, {}).get(metric, 0)
+    return f'{value:.2f}' + (f' ±{spread:.2f}' if spread >= 0.005 else '')
+
+
+def markdown(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
+    """The table in Markdown, then the notes."""
+    quoted, own = any(row.source for row in rows), any(row.source is None for row in rows)
+    numbered = own or len(notes) > 1
+    lines = [['method'] + ['protocol, mode'] * own + ['RT', 'OoD'] * quoted +
+             [f'{name} {" / ".join(metrics)}' for name, metrics in columns]]
+    for row in rows:
+        cells = [row.method + (f' [{row.source}]' if row.source and numbered else '')]
+        cells += [f'{row.protocol}, {row.mode}' if row.protocol else ABSENT] * own
+        cells += [FLAGS[row.retraining], FLAGS[row.ood_data]] * quoted
+        for name, metrics in columns:
+            texts = [text_of(row, name, metric) for metric in metrics]
+            cells.append(ABSENT if set(texts) == {ABSENT} else ' / '.join(texts))
+        lines.append(cells)
+    table = [f'| {" | ".join(cells)} |' for cells in lines]
+    table.insert(1, '|---|' + '---|' * own + ':-:|:-:|' * quoted + '---|' * len(columns))
+    remarks = [LEGEND] * quoted + [note if numbered else note.removeprefix('[1] ') for note in notes]
+    return '\n\n'.join(['\n'.join(table), *remarks]) + '\n'
+
+
+def to_csv(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
+    """A column a value, own ones unrounded; the source of quoted ones in full."""
+    buffer = io.StringIO(newline='')
+    writer = csv.writer(buffer, lineterminator='\n')
+    writer.writerow(['method', 'quoted', 'protocol', 'mode', 'retraining', 'ood_data'] +
+                    [f'{name}/{metric}' for name, metrics in columns for metric in metrics] + ['source'])
+    for row in rows:
+        values = [row.values.get(name, {}).get(metric, '') for name, metrics in columns for metric in metrics]
+        flags = ['' if flag is None else FLAGS[flag] for flag in (row.retraining, row.ood_data)]
+        writer.writerow([row.method, FLAGS[row.source is not None], row.protocol or '', row.mode or '', *flags, *values,
+                         note_of(row, notes)])
+    return buffer.getvalue()
+
+
+def to_json(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
+    """Rows as objects; values as numbers, undefined ones null."""
+
+    def number(value: Any) -> Optional[float]:
+        value = float(value)
+        return value if math.isfinite(value) else None
+
+    content = []
+    for row in rows:
+        values = {
+            name: {metric: number(row.values[name][metric]) for metric in metrics if metric in row.values[name]}
+            for name, metrics in columns if name in row.values
+        }
+        content.append(
+            dict(
+                method=row.method,
+                quoted=row.source is not None,
+                protocol=row.protocol,
+                mode=row.mode,
+                retraining=row.retraining,
+                ood_data=row.ood_data,
+                values=values,
+                source=note_of(row, notes) or None))
+    return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
+
+
+def note_of(row: Row, notes: Sequence[str]) -> str:
+    """What is to be said of a quoted row."""
+    if row.source is None:
+        return ''
+    note = notes[row.source - 1].removeprefix(f'[{row.source}] ')
+    return f'{row.paper}. {note}' if row.paper else note
+
+
+FORMATS = dict(markdown=markdown, csv=to_csv, json=to_json)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = parse_args(argv)
+    names = args.names or [default_name(path) for path in args.results]
+    rows = [own_row(path, name) for path, name in zip(args.results, names)]
+    notes: List[str] = []
+    if args.published is not None:
+        quoted, notes = quoted_rows(args.published)
+        rows += quoted
+    columns = find_columns(rows, args.metrics, args.data_sets)
+    shown = {name for name, _ in columns}
+    rows = [row for row in rows if row.source is None or shown & row.values.keys()]
+    text = FORMATS[args.format](rows, columns, notes)
+    if args.out:
+        write_file(args.out, text.encode())
+    else:
+        print(text, end='')
+
+
+if __name__ == '__main__':
+    main()
