@@ -89,8 +89,10 @@ class AnomalyDataset(BaseSegDataset):
 
     @property
     def num_official_images(self) -> Optional[int]:
-        """Number of images of the official set; None where that is unknown, or where ``ann_file`` names a part."""
-        return None if self.ann_file else self.NUM_IMAGES.get((self.dataset_name, self.split))
+        """Number of images of the official set; None where that is unknown or only a part is read."""
+        if self.ann_file or self._indices is not None:
+            return None
+        return self.NUM_IMAGES.get((self.dataset_name, self.split))
 
     @property
     def unlabelled_images(self) -> FrozenSet[str]:

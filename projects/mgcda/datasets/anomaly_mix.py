@@ -36,7 +36,7 @@ class AnomalyMixDataset(VoidClassDataset):
                              'tools/dataset_converters/make_anomaly_mix.py and read them with CompositeDataset')
         if kwargs.pop('anomaly_ids', ()):
             raise ValueError('AnomalyMixDataset takes no anomaly_ids: its anomalies are the pasted objects')
-        self._object_args = dict(objects)
+        self.object_args = dict(objects)
         self.objects: Optional[CocoObjects] = None
         super().__init__(anomaly_ids=(), ignore_ids=ignore_ids, **kwargs)
         if not any(isinstance(step, PasteObjects) for step in self.pipeline.transforms):
@@ -45,7 +45,7 @@ class AnomalyMixDataset(VoidClassDataset):
     def full_init(self) -> None:
         """Pair the files and index the objects."""
         if not self._fully_initialized:
-            self.objects = CocoObjects(**self._object_args)
+            self.objects = CocoObjects(**self.object_args)
         super().full_init()
 
     def prepare_data(self, idx: int) -> dict:

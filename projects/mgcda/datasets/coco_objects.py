@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 from collections import OrderedDict
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -162,6 +162,15 @@ class CocoObjects:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         return pixels, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
 
+    def image_sizes(self) -> Dict[str, Tuple[int, int]]:
+        """Images that objects are cut from: path -> (H, W) as the annotation file says."""
+        records = (self._record_of(index) for index in range(len(self)))
+        return {os.path.join(self.img_path, file_name): size for _, file_name, size, _, _ in records}
+
+    def _record_of(self, index: int) -> tuple:
+        start = 0 if index == 0 else self._ends[index - 1]
+        return pickle.loads(memoryview(self._records[start:self._ends[index]]))
+
     def _load(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
         if index in self._cache:
             self._cache.move_to_end(index)
@@ -176,9 +185,7 @@ class CocoObjects:
         return entry
 
     def _decode(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
-        start = 0 if index == 0 else self._ends[index - 1]
-        ann_id, file_name, (height, width), (x, y, box_width, box_height), segmentation = pickle.loads(
-            memoryview(self._records[start:self._ends[index]]))
+        ann_id, file_name, (height, width), (x, y, box_width, box_height), segmentation = self._record_of(index)
         path = os.path.join(self.img_path, file_name)
         image = read_image(path, 'color_ignore_orientation', what='COCO image')
         if image.shape[:2] != (height, width):
