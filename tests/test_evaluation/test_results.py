@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from mgcda.evaluation.results import read_results, write_results
+from mgcda.evaluation.results import method_name, read_results, write_results
 
 
 def results(**changes):
@@ -88,3 +88,8 @@ def test_files_of_another_form_are_refused(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.json does not exist'):
         read_results(tmp_path / 'none.json')
+
+
+def test_names_of_methods():
+    assert method_name('work_dirs/mgcda/results.json') == 'mgcda'
+    assert method_name('work_dirs/pebal.json') == 'pebal'

@@ -165,22 +165,15 @@ def build_metric(args: argparse.Namespace, names: Sequence[str], folder: str) ->
             raise ValueError(f'the benchmarks have no sizes of components for {", ".join(unknown)}: name the least size '
                              'of predicted and of ground-truth components, --components 500 100')
         components = {name: dict(sizes or COMPONENT_SIZES[name], threshold=args.threshold) for name in names}
-    return ScoreFileMetric(
+    return AnomalyMetric(
         mode=args.mode,
         protocol=args.protocol,
         recalls=args.recalls,
         components=components,
         per_image=args.per_image is not None,
         size=args.size,
-        output_dir=folder)
-
-
-class ScoreFileMetric(AnomalyMetric):
-    """Does not write the score maps again."""
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._maps = None
+        output_dir=folder,
+        score_dtype=None)
 
 
 def evaluate(sets: Sequence[ScoredImages], args: argparse.Namespace) -> Dict[str, float]:

@@ -15,14 +15,13 @@ import json
 import math
 import os
 import sys
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
 with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are imported, and the table goes there
     from mgcda.evaluation.published import read_published
-    from mgcda.evaluation.results import read_results
+    from mgcda.evaluation.results import method_name, read_results
     from mgcda.files import write_file
 
 ABSENT = '–'
@@ -63,12 +62,6 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if args.names and len(args.names) != len(args.results):
         parser.error(f'{len(args.names)} --names for {len(args.results)} files')
     return args
-
-
-def default_name(path: str) -> str:
-    """Name of a method by its file: of the file itself, or of its folder if that is plain ``results.json``."""
-    file = Path(path).resolve()
-    return file.parent.name if file.name == 'results.json' else file.stem
 
 
 def own_row(path: str, name: str) -> Row:
@@ -213,7 +206,7 @@ FORMATS = dict(markdown=markdown, csv=to_csv, json=to_json)
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
-    names = args.names or [default_name(path) for path in args.results]
+    names = args.names or [method_name(path) for path in args.results]
     rows = [own_row(path, name) for path, name in zip(args.results, names)]
     notes: List[str] = []
     if args.published is not None:

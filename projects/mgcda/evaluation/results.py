@@ -53,6 +53,12 @@ def read_results(path: Union[str, Path]) -> Dict[str, Any]:
     return content
 
 
+def method_name(path: Union[str, Path]) -> str:
+    """Name of a method by the file of its results: that of the folder where the file is plain ``results.json``."""
+    path = Path(path).resolve()
+    return path.parent.name if path.name == 'results.json' else path.stem
+
+
 def _to_json(value: Any) -> Any:
     """The value in terms of JSON."""
     if isinstance(value, dict):

@@ -1,0 +1,94 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgcda.evaluation import PixelCurve
+from mgcda.evaluation.results import write_results
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory) -> list:
+    """Results of two methods, the second of which tells the pixels apart without an error."""
+    folder, rng = tmp_path_factory.mktemp('results'), np.random.default_rng(0)
+    labels = (rng.random(5000) < 0.1).astype(np.uint8)
+    for name, margin in (('good', 1.5), ('perfect', 100)):
+        curve = PixelCurve('exact')
+        curve.update(rng.normal(size=labels.size) + margin * labels, labels)
+        data_set = dict(
+            num_images=1, num_normal=curve.num_normal, num_anomaly=curve.num_anomaly, metrics=curve.compute(),
+            curve=curve.curve())
+        without = {key: value for key, value in data_set.items() if key != 'curve'}
+        write_results(
+            folder / name / 'results.json',
+            dict(protocol='fishyscapes', mode='exact', data_sets=dict(RoadAnomaly=data_set, FS_Static=without)))
+    return [folder / 'good/results.json', folder / 'perfect/results.json']
+
+
+@pytest.fixture
+def tool(load_tool):
+    return load_tool('tools/analysis_tools/plot_curves.py')
+
+
+def run(tool, *arguments) -> None:
+    tool.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize('suffix, signature', [('.png', b'\x89PNG'), ('.pdf', b'%PDF'), ('.svg', b'<?xml')])
+def test_pictures_are_written(tool, files, tmp_path, suffix, signature) -> None:
+    out = tmp_path / f'new/curves{suffix}'
+    run(tool, *files, '--dataset', 'RoadAnomaly', '--out', out)
+    assert out.read_bytes().startswith(signature)
+    if suffix == '.png':
+        with Image.open(out) as image:
+            assert image.width == 1800 and len(image.convert('RGB').getcolors(1 << 20)) > 50
+    if suffix == '.svg':
+        text = out.read_text()
+        assert 'good (AP ' in text and 'perfect (AUROC 100.0, FPR95 0.0)' in text and 'RoadAnomaly' in text
+        run(tool, *files, '--dataset', 'RoadAnomaly', '--out', out, '--names', 'A', 'B', '--log')
+        assert 'A (AP ' in out.read_text()
+
+
+def test_curves_are_those_of_the_files(tool, files) -> None:
+    entries = [tool.read_entry(str(path), 'RoadAnomaly') for path in files]
+    left, right = tool.draw(entries, ['good', 'perfect'], 'RoadAnomaly', log=False).axes
+    metrics = entries[0]['metrics']
+    recall, precision = left.lines[0].get_data()
+    # The area under the drawn steps is AP, that under the ROC AUROC, both but for the sampling of the points.
+    assert abs(100 * np.sum(np.diff(recall) * precision[1:]) - metrics['AP']) < 0.5
+    fpr, tpr = right.lines[0].get_data()
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert abs(100 * np.trapezoid(tpr, fpr) - metrics['AUROC']) < 0.1
+    assert right.lines[1].get_data() == ([metrics['FPR95'] / 100], [0.95])
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        f'good (AP {metrics["AP"]:.1f})', 'perfect (AP 100.0)'
+    ]
+    assert left.lines[0].get_color() == right.lines[0].get_color() != left.lines[1].get_color()
+
+
+def test_the_logarithmic_scale_shows_the_low_rates(tool, files) -> None:
+    entries = [tool.read_entry(str(path), 'RoadAnomaly') for path in files]
+    right = tool.draw(entries, ['good', 'perfect'], 'RoadAnomaly', log=True).axes[1]
+    assert right.get_xscale() == 'log' and right.get_xlim()[1] == 1
+    assert right.get_xlim()[0] in (1e-4, 1e-3, 1e-2)
+    assert all((line.get_xdata() > 0).all() for line in (right.lines[0], right.lines[2]))
+
+
+def test_many_methods_differ_in_colour_or_line(tool, files) -> None:
+    entries = [tool.read_entry(str(files[0]), 'RoadAnomaly')] * 20
+    left = tool.draw(entries, [str(i) for i in range(20)], 'RoadAnomaly', log=False).axes[0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in left.lines}) == 20
+
+
+def test_wrong_arguments(tool, files, tmp_path) -> None:
+    out = tmp_path / 'a.png'
+    with pytest.raises(ValueError, match='has no results on Static, but on RoadAnomaly, FS_Static'):
+        run(tool, *files, '--dataset', 'Static', '--out', out)
+    with pytest.raises(ValueError, match='results.json has no curve of FS_Static'):
+        run(tool, *files, '--dataset', 'FS_Static', '--out', out)
+    for options in (['--out', tmp_path / 'a.bmp'], ['--out', out, '--names', 'A']):
+        with pytest.raises(SystemExit):
+            run(tool, *files, '--dataset', 'RoadAnomaly', *options)
+    assert not Path(out).exists()

@@ -1,0 +1,132 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Draw the precision-recall and ROC curves of several methods on one data set.
+
+    python tools/analysis_tools/plot_curves.py work_dirs/a/results.json work_dirs/b/results.json --names A B \
+        --dataset RoadAnomaly --out work_dirs/curves.pdf
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+
+from mgcda.evaluation.results import method_name, read_results  # noqa: E402
+
+#: Okabe and Ito's colours, which the colour-blind can tell apart; more methods repeat them with other lines.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+LINES = ('-', '--', ':', '-.')
+RECALL = 0.95
+STYLE = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.3,
+         'svg.hashsalt': 'mgcda', 'svg.fonttype': 'none', 'pdf.fonttype': 42}
+SUFFIXES = ('.png', '.pdf', '.svg')
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Draw precision-recall and ROC curves')
+    parser.add_argument('results', nargs='+', metavar='RESULTS.json', help='one file a method')
+    parser.add_argument('--names', nargs='+', help='names of the methods; default: those of the folders or files')
+    parser.add_argument('--dataset', required=True, help='data set, as it is named in the files')
+    parser.add_argument('--out', required=True, metavar='FILE', help='picture to write, .png, .pdf or .svg')
+    parser.add_argument('--log', action='store_true', help='false positive rate on a logarithmic scale')
+    parser.add_argument('--dpi', type=int, default=200, help='of .png')
+    args = parser.parse_args(argv)
+    if args.names and len(args.names) != len(args.results):
+        parser.error(f'{len(args.names)} --names for {len(args.results)} files')
+    if Path(args.out).suffix.lower() not in SUFFIXES:
+        parser.error(f'--out must end on {", ".join(SUFFIXES)}')
+    return args
+
+
+def read_entry(path: str, data_set: str) -> Dict[str, Any]:
+    """Metrics and curve of a data set.
+
+    Raises:
+        ValueError: The file has no such data set, or no curve of it.
+    """
+    data_sets = read_results(path)['data_sets']
+    if data_set not in data_sets:
+        raise ValueError(f'{path} has no results on {data_set}, but on {", ".join(data_sets)}')
+    if 'curve' not in data_sets[data_set]:
+        raise ValueError(f'{path} has no curve of {data_set}')
+    return data_sets[data_set]
+
+
+def label_of(name: str, metrics: Dict[str, float], keys: Sequence[str]) -> str:
+    """Name of a method with its values in percent."""
+    return f'{name} ({", ".join(f"{key} {metrics[key]:.1f}" for key in keys if key in metrics)})'
+
+
+def draw_precision_recall(axes: Axes, entry: Dict[str, Any], name: str, style: dict) -> None:
+    """Precision over recall, as the steps that AP sums up: of each recall, that of the next point."""
+    curve = entry['curve']
+    recall, precision = np.append(0, curve['recall']), np.append(curve['precision'][:1], curve['precision'])
+    axes.step(recall, precision, where='pre', label=label_of(name, entry['metrics'], ('AP', )), **style)
+
+
+def draw_roc(axes: Axes, entry: Dict[str, Any], name: str, style: dict, log: bool) -> None:
+    """True over false positive rate, with a point at FPR95."""
+    curve, metrics = entry['curve'], entry['metrics']
+    fpr, recall = np.concatenate([[0], curve['fpr'], [1]]), np.concatenate([[0], curve['recall'], [1]])
+    if log:
+        fpr = np.maximum(fpr, np.finfo(float).tiny)
+    axes.plot(fpr, recall, label=label_of(name, metrics, ('AUROC', 'FPR95')), **style)
+    if 'FPR95' in metrics:
+        axes.plot(metrics['FPR95'] / 100, RECALL, 'o', color=style['color'], markersize=4, zorder=3, clip_on=False)
+
+
+def draw(entries: Sequence[Dict[str, Any]], names: Sequence[str], data_set: str, log: bool) -> plt.Figure:
+    """Both curves side by side."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2 + 0.16 * len(names)), layout='constrained')
+    for number, (entry, name) in enumerate(zip(entries, names)):
+        style = dict(color=COLOURS[number % len(COLOURS)], linestyle=LINES[number // len(COLOURS) % len(LINES)],
+                     linewidth=1.5)
+        draw_precision_recall(left, entry, name, style)
+        draw_roc(right, entry, name, style, log)
+    for axes in (left, right):
+        axes.set(ylim=(0, 1.01), box_aspect=1)
+        axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.14), frameon=False)
+    left.set(xlabel='recall', ylabel='precision', xlim=(0, 1), title='Precision and recall')
+    right.axhline(RECALL, color='grey', linewidth=0.8, linestyle=':', zorder=0)
+    right.set(xlabel='false positive rate', ylabel='true positive rate', title='ROC; points: FPR at 95 % TPR')
+    if log:
+        right.set(xscale='log', xlim=(smallest_rate(entries), 1))
+    else:
+        right.set(xlim=(0, 1))
+    figure.suptitle(data_set)
+    return figure
+
+
+def smallest_rate(entries: Sequence[Dict[str, Any]]) -> float:
+    """Power of ten below the false positive rates that the curves reach at a tenth of the anomalies, and FPR95."""
+    rates: List[float] = [0.1]
+    for entry in entries:
+        curve = entry['curve']
+        rates += [*curve['fpr'][curve['recall'] >= 0.1][:1], entry['metrics'].get('FPR95', 100) / 100]
+    smallest = min((rate for rate in rates if rate > 0), default=1e-4)
+    return 10.0**np.floor(np.log10(max(smallest, 1e-6)))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the command line."""
+    args = parse_args(argv)
+    names = args.names or [method_name(path) for path in args.results]
+    entries = [read_entry(path, args.dataset) for path in args.results]
+    plt.switch_backend('Agg')  # no window, and no display needed
+    with plt.rc_context(STYLE):
+        figure = draw(entries, names, args.dataset, args.log)
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        metadata = {'.pdf': dict(CreationDate=None), '.svg': dict(Date=None)}.get(Path(args.out).suffix.lower())
+        figure.savefig(args.out, dpi=args.dpi, metadata=metadata)
+        plt.close(figure)
+    print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    main()
