@@ -63,6 +63,7 @@ class SetReport:
     values: Set[int] = field(default_factory=set)
     num_normal: int = 0
     num_anomaly: int = 0
+    is_named: bool = False
     hidden: bool = False
     has_anomalies: bool = False
 
@@ -90,19 +91,21 @@ def find_sets(cfg: Config, splits: Sequence[str]) -> List[SetReport]:
         loader = cfg.get(f'{split}_dataloader')
         if not loader:
             continue
-        of_split = []
         for leaf in leaves(loader['dataset']):
             leaf = leaf.to_dict() if hasattr(leaf, 'to_dict') else dict(leaf)
             name = leaf.get('dataset_name') or leaf.get('type', 'unnamed')
-            report = reports.setdefault(repr(leaf), SetReport(leaf, [], name))
-            report.splits.append(split)
-            of_split.append(report)
-        if split != 'train':
-            for report in of_split:
-                if report.cfg.get('dataset_name') and [other.name for other in of_split].count(report.name) > 1:
-                    report.problems.append(f'{split}_dataloader reads several data sets under the name {report.name}: '
-                                           'their pixels would be pooled; give each a dataset_name of its own')
+            reports.setdefault(repr(leaf), SetReport(leaf, [], name)).splits.append(split)
     return list(reports.values())
+
+
+def check_names(reports: Sequence[SetReport]) -> None:
+    """Note which data sets of one dataloader would be reported as one."""
+    for split in ('val', 'test'):
+        counts = Counter(report.name for report in reports for other in report.splits if other == split)
+        for report in reports:
+            if report.is_named and split in report.splits and counts[report.name] > 1:
+                report.problems.append(f'{split}_dataloader reads several data sets under the name {report.name}: '
+                                       'their pixels would be pooled; give each a dataset_name of its own')
 
 
 class Jobs(Dataset):
@@ -133,6 +136,7 @@ def check_set(report: SetReport, workers: int) -> None:
         if not isinstance(dataset, BaseDataset):
             raise TypeError('it is no BaseDataset of MMEngine, so its files are not known')
         report.name = getattr(dataset, 'dataset_name', report.name)
+        report.is_named = hasattr(dataset, 'dataset_name')
         report.hidden = getattr(dataset, 'labels_hidden', False)
         report.num_official = getattr(dataset, 'num_official_images', None)
         dataset.refuse = refused.append
@@ -259,7 +263,7 @@ def summary(reports: List[SetReport]) -> PrettyTable:
         sizes = [f'{width}x{height}' for height, width in sorted(report.sizes)]
         valid = report.num_normal + report.num_anomaly
         table.add_row([
-            report.name, ' '.join(report.splits), report.num_images, report.num_official or '-',
+            report.name, ' '.join(dict.fromkeys(report.splits)), report.num_images, report.num_official or '-',
             f'{len(sizes)} sizes' if len(sizes) > 2 else ' '.join(sizes) or '-', describe_values(report),
             f'{100 * report.num_anomaly / valid:.4g} %' if valid and report.has_anomalies else '-',
             len(report.problems)
@@ -282,9 +286,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         raise ValueError(f'{args.config} has no dataloader for {", ".join(args.splits)}')
     for report in reports:
         check_set(report, args.workers)
+    check_names(reports)
     for report in reports:
         if report.problems:
-            print(f'\n{report.name} ({", ".join(report.splits)}): {plural(len(report.problems), "problem")}')
+            print(f'\n{report.name} ({", ".join(dict.fromkeys(report.splits))}): {plural(len(report.problems), "problem")}')
             print(*(f'  - {problem}' for problem in report.problems), sep='\n')
     print(summary(reports))
     num_problems = sum(len(report.problems) for report in reports)

@@ -226,6 +226,8 @@ BROKEN = {
                      ['Smyic .*it cannot be built: KeyError']),
     'one name for two sets': (lambda: edit_config('OwnStatic', 'HiddenSet'),
                               ['test_dataloader reads several data sets under the name HiddenSet'] * 2),
+    'one set twice': (lambda: edit_config('smiyc_test, static]', 'smiyc_test, static, static]'),
+                      ['OwnStatic test_dataloader reads several data sets under the name OwnStatic']),
 }
 
 
