@@ -10,9 +10,9 @@ SegmentMeIfYouCan's ``OUT/anomaly_p/METHOD/{AnomalyTrack-all,ObstacleTrack-all,.
 ``fishyscapes``: the folder that a container is built from. Both are read back and compared with the benchmark's rules.
 """
 import argparse
+import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -89,7 +89,7 @@ def export_smiyc(args: argparse.Namespace) -> None:
     notes = []
     for name, maps in sets.items():
         rank_map = RankMap(sample_pixels(maps, args)) if args.map == 'rank' else None
-        before = after = 0
+        before, after = np.zeros(2, int), np.zeros(2, int)
         for frame, path in maps.items():
             scores = load(path, args)
             try:
@@ -97,9 +97,11 @@ def export_smiyc(args: argparse.Namespace) -> None:
             except ValueError as error:
                 raise ValueError(f'{path}: {error} (--map rank)') from error
             write_smiyc(smiyc_path(args.out, args.method, name, frame), rounded)
-            before, after = before + np.unique(scores).size, after + np.unique(rounded).size
+            before += count_different(scores)
+            after += count_different(rounded)
             bar.update()
-        notes.append(f'{name}: of {before} different scores, counted in each frame, {after} are still different')
+        notes.append(f'{name}: {after[0]} of {before[0]} different scores, counted in each frame, are still different; '
+                     f'among the largest hundredth of each frame {after[1]} of {before[1]}')
     counts = check_smiyc(args.out, args.method, args.partial, sizes)
     print()
     for name, splits in counts.items():
@@ -131,6 +133,14 @@ def load(path: Path, args: argparse.Namespace) -> np.ndarray:
     """Score map, larger = more anomalous."""
     scores = read_scores(path, args.key)
     return -scores if args.negate else scores
+
+
+def count_different(scores: np.ndarray) -> np.ndarray:
+    """Number of different scores, and of those among the largest hundredth of the pixels."""
+    ordered = np.sort(scores, axis=None)
+    new = np.append(True, ordered[1:] != ordered[:-1])
+    top = -(-ordered.size // 100)
+    return np.array([new.sum(), new[-top + 1:].sum() + 1 if top > 1 else 1])
 
 
 def sample_pixels(maps: Dict[str, Path], args: argparse.Namespace) -> np.ndarray:
@@ -175,6 +185,8 @@ def export_fishyscapes(args: argparse.Namespace) -> None:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if not cfg.get('model') or not cfg.get('test_dataloader'):
+        raise ValueError(f'{args.config} must have a model and a test_dataloader, whose pipeline loads images')
     performance = None if args.results is None else validation_performance(args.results)
     (out / 'model/files').mkdir(parents=True)
     for name in CONTAINER_FILES:
@@ -194,9 +206,24 @@ def export_fishyscapes(args: argparse.Namespace) -> None:
                 out / 'model/config.py')
     if performance is not None:
         write_file(out / 'validation_performance.json', performance.encode())
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, 'run.py', '--self-test', '--device', 'cpu'], cwd=out, env=environment, check=True)
+    try:
+        self_test(out)
+    except Exception:
+        shutil.rmtree(out)
+        raise
     print(f'written to {out}: see its Dockerfile and fishyscapes.def')
+
+
+def self_test(out: Path) -> None:
+    """Load the model from the folder of the container, by its own entry script, and try it."""
+    spec = importlib.util.spec_from_file_location('container_run', out / 'run.py')
+    entry = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(entry)
+    folder = os.getcwd()
+    try:
+        entry.main(['--model', str(out.resolve() / 'model'), '--self-test', '--device', 'cpu'])
+    finally:
+        os.chdir(folder)
 
 
 def bundle(value: Any, out: Path) -> Any:

@@ -86,12 +86,18 @@ class TestSMIYC:
             export(command)
         export([*command, '--map', 'rank'])
         # 109 frames of 24 different scores, and one of a single score.
-        assert 'AnomalyTrack-all: of 2617 different scores, counted in each frame, 2617 are' in capsys.readouterr().out
+        assert 'AnomalyTrack-all: 2617 of 2617 different scores, counted in each frame' in capsys.readouterr().out
         pooled = [np.load(path).reshape(-1) for path in sorted((scores / 'RoadAnomaly21').iterdir())]
         mapped = [self.read(tmp_path / 'out', 'AnomalyTrack-all', path.stem).reshape(-1)
                   for path in sorted((scores / 'RoadAnomaly21').iterdir())]
         order = np.argsort(np.concatenate(pooled), kind='stable')
         assert (np.diff(np.concatenate(mapped)[order].astype(float)) >= 0).all()
+
+    def test_different_scores_are_counted(self, load_tool) -> None:
+        scores = np.concatenate([np.arange(900), np.full(90, 1000), [2000] * 9, [3000]]).reshape(10, 100)
+        tool = load_tool('tools/export_submission.py')
+        assert tool.count_different(scores).tolist() == [903, 2]
+        assert tool.count_different(np.zeros((2, 3))).tolist() == [1, 1]
 
     def test_wrong_folders_are_named(self, scores, tmp_path, export) -> None:
         out = str(tmp_path / 'out')
@@ -159,22 +165,33 @@ class TestFishyscapes:
         for name in ('requirements.txt', 'constraints.txt'):
             assert f'package/{name}' in docker and f"'{name}'" in tool and (ROOT / name).is_file()
 
-    def test_models_without_a_segmentation_are_refused(self, tiny, load_tool) -> None:
-        cfg = Config.fromfile(tiny / 'tiny_mgcda.py')
-        cfg.model = dict(
-            type='AnomalySegmentor',
-            data_preprocessor=dict(type='SegDataPreProcessor'),
-            backbone=dict(type='TinyPyramid', channels=(4, )),
-            decode_head=dict(type='FCNHead', in_channels=4, in_index=0, channels=4, num_convs=1, num_classes=2),
-            test_cfg=dict(mode='whole'))
-        image = tiny / 'road_anomaly/frames/0.jpg'
-        assert inference_model(init_model(cfg), str(image)).segmentation is None
-        with pytest.raises(ValueError, match='holds no segmenter of the 19 classes'):
-            load_tool('tools/fishyscapes_container/run.py').run(init_model(cfg), image)
+    def test_models_without_a_segmentation_are_refused(self, tiny, tmp_path, export) -> None:
+        (tmp_path / 'binary.py').write_text(f"""
+_base_ = ['{tiny}/tiny_mgcda.py']
+model = dict(
+    _delete_=True,
+    type='AnomalySegmentor',
+    data_preprocessor=dict(type='SegDataPreProcessor'),
+    backbone=dict(type='TinyPyramid', channels=(4, )),
+    decode_head=dict(type='FCNHead', in_channels=4, in_index=0, channels=4, num_convs=1, num_classes=2),
+    test_cfg=dict(mode='whole'))
+""")
+        cfg = Config.fromfile(tmp_path / 'binary.py')
+        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'binary.pth')
+        model = init_model(cfg, str(tmp_path / 'binary.pth'))
+        assert inference_model(model, str(tiny / 'road_anomaly/frames/0.jpg')).segmentation is None
+        folder = Path.cwd()
+        with quick_runs(), pytest.raises(ValueError, match='holds no segmenter of the 19 classes'):
+            export(['fishyscapes', str(tmp_path / 'out'), '--config', str(tmp_path / 'binary.py'), '--checkpoint',
+                    str(tmp_path / 'binary.pth')])
+        assert not (tmp_path / 'out').exists() and Path.cwd() == folder
 
     def test_wrong_files_are_named(self, tiny, tmp_path, export) -> None:
         arguments = ['--config', str(tiny / 'tiny_mgcda.py'), '--checkpoint']
         with pytest.raises(FileNotFoundError, match='checkpoint none.pth does not exist'):
             export(['fishyscapes', str(tmp_path / 'out'), *arguments, 'none.pth'])
+        with pytest.raises(ValueError, match='must have a model and a test_dataloader'):
+            export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--cfg-options',
+                    'test_dataloader=None'])
         with pytest.raises(ValueError, match='exists already'):
             export(['fishyscapes', str(tmp_path), *arguments, str(tiny / 'epoch_1.pth')])
