@@ -122,13 +122,13 @@ def counts_at_thresholds(scores, labels):
     return np.cumsum(anomaly)[last].astype(np.float64), np.cumsum(~anomaly)[last].astype(np.float64), scores[last]
 
 
-def by_definition(scores, labels, recall=0.95):
+def by_definition(scores, labels):
     """AP, FPR, AUROC and F1 from the points of the curves, in float64."""
     true, false, _ = counts_at_thresholds(scores, labels)
     tpr, fpr, precision = true / true[-1], false / false[-1], true / (true + false)
     return dict(
         AP=100 * np.sum(np.diff(tpr, prepend=0) * precision),
-        FPR95=100 * fpr[tpr >= recall][0],
+        FPR95=100 * fpr[tpr >= 0.95][0],
         AUROC=100 * np.trapezoid(np.append(0, tpr), np.append(0, fpr)),
         F1=100 * np.max(2 * true / (true + false + true[-1])))
 
