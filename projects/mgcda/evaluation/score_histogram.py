@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class ScoreHistogram:
 
     def _allocate(self, device: torch.device) -> None:
         self.device = device
+        self._fine = torch.tensor(_FINE_CELLS, device=device)
         self._offset = torch.full((_NUM_CELLS, ), -1, dtype=torch.int32, device=device)  # first bin of a cell
         self._drop = torch.zeros(_NUM_CELLS, dtype=torch.int32, device=device)  # bits that its bins drop
         self._counts = _zeros((2, _NUM_BINS), np.int64, device)  # normal and anomaly pixels
@@ -87,8 +88,8 @@ class ScoreHistogram:
         fresh = torch.nonzero(cells & (self._offset < 0)).squeeze(1)
         if not fresh.numel():
             return
-        fine = torch.isin(fresh, torch.tensor(_FINE_CELLS, device=self.device))
-        slots = torch.searchsorted(torch.tensor(_FINE_CELLS, device=self.device), fresh[fine])
+        fine = torch.isin(fresh, self._fine)
+        slots = torch.searchsorted(self._fine, fresh[fine])
         self._offset[fresh[fine]] = (slots * _CELL_SIZE).int()
         shared = fresh[~fine]
         shift, num_shared = self._shift, self._num_shared + shared.numel()
@@ -133,20 +134,14 @@ class ScoreHistogram:
         if self.device is None:
             self._allocate(other.device)
         self._use(other._offset.to(self.device) >= 0)
-        factor = 2**(self._shift - other._shift)
-        cells = torch.nonzero(other._offset >= _FINE_BINS).squeeze(1)
-        rows = ((other._offset[cells] - _FINE_BINS) // other._width).to(self.device)
-        cells = cells.to(self.device)
-        own_rows = (self._offset[cells] - _FINE_BINS) // self._width
-        for own, more, join, add in ((self._counts[0], other._counts[0], _join_counts, torch.add),
-                                     (self._counts[1], other._counts[1], _join_counts, torch.add),
-                                     (self._content, other._content, _join_contents, _unite)):
-            fine = slice(0, _FINE_BINS)
-            own[fine] = add(own[fine], more[fine].to(self.device))
-            if cells.numel():
-                joined = join(other._shared(more), factor).to(self.device)
-                used = self._shared(own)
-                used[own_rows] = add(used[own_rows], joined[rows])
+        for cells in other._blocks():
+            for own, more, join, add in ((self._counts[0], other._counts[0], _join_counts, torch.add),
+                                         (self._counts[1], other._counts[1], _join_counts, torch.add),
+                                         (self._content, other._content, _join_contents, _unite)):
+                theirs, rows = other._table(more, cells)
+                ours, own_rows = self._table(own, cells.to(self.device))
+                part = join(theirs[rows], theirs.size(1) // ours.size(1)).to(self.device)
+                ours[own_rows] = add(ours[own_rows], part)
         self._add_numbers(other.num_normal, other.num_anomaly)
 
     def reduce(self, all_reduce: Callable[[Tensor, str], None]) -> None:
@@ -162,51 +157,56 @@ class ScoreHistogram:
         self.num_normal, self.num_anomaly = numbers.tolist()
         in_use = (self._offset >= 0).int()
         all_reduce(in_use, 'max')
-        self._use(in_use > 0)
-        self._sort()
-        fine = slice(0, _FINE_BINS)
-        for used in (fine, slice(_FINE_BINS, _FINE_BINS + self._num_shared * self._width)):
-            for counts in self._counts[:, used]:
-                all_reduce(counts, 'sum')
-            content = self._content[used]
-            largest, smallest = content.clone(), content.masked_fill(content == _EMPTY, 2**30)
+        self._use(in_use > 0)  # from here on all ranks have the same cells in use
+        for cells in self._blocks():
+            for counts in self._counts:
+                table, rows = self._table(counts, cells)
+                part = table[rows]
+                all_reduce(part, 'sum')
+                table[rows] = part
+            table, rows = self._table(self._content, cells)
+            largest = table[rows]
+            smallest = largest.masked_fill(largest == _EMPTY, 2**30)
             all_reduce(largest, 'max')
             all_reduce(smallest, 'min')
-            content.copy_(torch.where(largest == _EMPTY, _EMPTY, torch.where(largest == smallest, largest, _MIXED)))
-
-    def _sort(self) -> None:
-        """Bring the bins of shared cells into the order of the cells, the same on all ranks."""
-        cells = torch.nonzero(self._offset >= _FINE_BINS).squeeze(1)
-        rows = (self._offset[cells] - _FINE_BINS) // self._width
-        for bins in (self._counts[0], self._counts[1], self._content):
-            used = self._shared(bins)
-            used.copy_(used[rows])
-        self._offset[cells] = _FINE_BINS + torch.arange(len(cells), device=self.device).int() * self._width
+            table[rows] = torch.where((largest == smallest) | (largest == _EMPTY), largest, _MIXED)
 
     def steps(self) -> Iterator[Steps]:
         """All bins that hold anomalies, descending."""
         above = 0
-        cells = torch.nonzero(self._offset >= 0).squeeze(1).flip(0)
-        widths = _CELL_SIZE >> self._drop[cells]
-        # Neighbours in blocks of cells of the same width.
-        block = torch.cumsum(widths, 0) // _BLOCK
-        borders = torch.nonzero((block.diff() != 0) | (widths.diff() != 0)).squeeze(1) + 1
-        for part in torch.tensor_split(cells, borders.cpu()):
-            drop = int(self._drop[part[0]])
-            place = torch.arange((_CELL_SIZE >> drop) - 1, -1, -1, device=self.device)
-            index = (self._offset[part].long()[:, None] + place).flatten()
-            normals, anomalies = self._counts[0, index], self._counts[1, index]
-            before = above + torch.cumsum(normals, 0) - normals
+        for cells in self._blocks():
+            (table, rows), (anomaly_table, _) = (self._table(counts, cells) for counts in self._counts)
+            normals, anomalies = table[rows].flatten(), anomaly_table[rows].flatten()
             above += int(normals.sum())
-            kept = torch.nonzero(anomalies).squeeze(1)
+            kept = torch.nonzero(anomalies).squeeze(1).flip(0)
             if not kept.numel():
                 continue
-            content = self._content[index[kept]]
-            low = torch.where(content == _MIXED, place[kept % len(place)] << drop, content - _ONLY)
-            key = ((part[kept // len(place)] - _NUM_CELLS // 2) << 16) + low
+            row, column = kept // table.size(1), kept % table.size(1)
+            content = self._table(self._content, cells)[0][rows[row], column]
+            place = torch.where(content == _MIXED, column << int(self._drop[cells[0]]), content - _ONLY)
+            key = ((cells[row] - _NUM_CELLS // 2) << 16) + place
             yield Steps(
                 _score(key.int()).cpu().numpy(),
-                *(array.cpu().numpy() for array in (anomalies[kept], normals[kept], before[kept], content != _MIXED)))
+                *(array.cpu().numpy() for array in (anomalies[kept], normals[kept],
+                                                    above - torch.cumsum(normals, 0)[kept], content != _MIXED)))
+
+    def _blocks(self) -> Iterator[Tensor]:
+        """Cells in use in groups of descending scores, ascending in each; a group is of one kind, shared or fine."""
+        cells = torch.nonzero(self._offset >= 0).squeeze(1).flip(0)
+        if not cells.numel():
+            return
+        block = torch.cumsum(_CELL_SIZE >> self._drop[cells], 0) // _BLOCK
+        fine = torch.isin(cells, self._fine).int()
+        borders = torch.nonzero((block.diff() != 0) | (fine.diff() != 0)).squeeze(1) + 1
+        for group in torch.tensor_split(cells, borders.cpu()):
+            yield group.flip(0)
+
+    def _table(self, bins: Tensor, cells: Tensor) -> Tuple[Tensor, Tensor]:
+        """Bins as a table (R, W) with a cell of W bins in each row, and the rows of some cells of one kind."""
+        offset = self._offset[cells].long()
+        if cells[0] in self._fine:
+            return bins[:_FINE_BINS].view(-1, _CELL_SIZE), offset // _CELL_SIZE
+        return self._shared(bins), (offset - _FINE_BINS) // self._width
 
 
 def _zeros(shape: tuple, dtype: type, device: torch.device) -> Tensor:
