@@ -5,8 +5,8 @@
     python tools/export_submission.py fishyscapes work_dirs/container --config configs/mgcda_cityscapes.py \
         --checkpoint checkpoints/mgcda.pth
 
-``smiyc``: score maps ``DIR/{RoadAnomaly21,RoadObstacle21,...}/NAME.npy``, as ``tools/test.py --out`` writes them, become
-SegmentMeIfYouCan's ``OUT/anomaly_p/METHOD/{AnomalyTrack-all,ObstacleTrack-all,...}/NAME.hdf5`` in float16.
+``smiyc``: score maps ``DIR/{RoadAnomaly21,RoadObstacle21,...}/NAME.npy``, as ``tools/test.py --out`` writes them,
+become SegmentMeIfYouCan's ``OUT/anomaly_p/METHOD/{AnomalyTrack-all,ObstacleTrack-all,...}/NAME.hdf5`` in float16.
 ``fishyscapes``: the folder that a container is built from. Both are read back and compared with the benchmark's rules.
 """
 import argparse

@@ -68,7 +68,8 @@ class TestSMIYC:
     def test_maps_are_compared_with_their_images(self, scores, tmp_path, export) -> None:
         images = tmp_path / 'images'
         images.mkdir()
-        command = ['smiyc', str(scores), str(tmp_path / 'out'), '--method', 'Ours', '--partial', '--images', str(images)]
+        command = ['smiyc', str(scores), str(tmp_path / 'out'), '--method', 'Ours', '--partial']
+        command += ['--images', str(images)]
         with pytest.raises(ValueError, match='111 score maps have no image'):
             export(command)
         for path in scores.rglob('*.npy'):

@@ -162,8 +162,8 @@ def build_metric(args: argparse.Namespace, names: Sequence[str], folder: str) ->
         sizes = dict(zip(('min_pred_area', 'min_gt_area'), args.components))
         unknown = [name for name in names if name not in COMPONENT_SIZES]
         if unknown and not sizes:
-            raise ValueError(f'the benchmarks have no sizes of components for {", ".join(unknown)}: name the least size '
-                             'of predicted and of ground-truth components, --components 500 100')
+            raise ValueError(f'the benchmarks have no sizes of components for {", ".join(unknown)}: name the least '
+                             'size of predicted and of ground-truth components, --components 500 100')
         components = {name: dict(sizes or COMPONENT_SIZES[name], threshold=args.threshold) for name in names}
     return AnomalyMetric(
         mode=args.mode,

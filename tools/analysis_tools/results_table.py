@@ -4,8 +4,8 @@
     python tools/analysis_tools/results_table.py work_dirs/a/results.json work_dirs/b/results.json --names A B \
         --metrics AP FPR95 --published mgcda
 
-A row for each method, columns for each data set and metric, in percent. Numbers that papers report are marked as quoted,
-with their source and what makes them comparable or not; Markdown, CSV or JSON.
+A row for each method, columns for each data set and metric, in percent. Numbers that papers report are marked as
+quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
 """
 import argparse
 import contextlib
@@ -30,8 +30,10 @@ LEGEND = 'RT: the segmenter is trained again; OoD: outlier data is used; – : n
 
 
 class Row(NamedTuple):
-    """A method. ``values``: data set -> metric -> percent, as text where it is quoted; ``spread``: alike, half the width
-    of the certified bounds. ``source``: number of the source of quoted values.
+    """A method.
+
+    ``values``: data set -> metric -> percent, as text where it is quoted; ``spread``: alike, half the width of the
+    certified bounds. ``source``: number of the source of quoted values.
     """
     method: str
     values: Dict[str, Dict[str, Any]]

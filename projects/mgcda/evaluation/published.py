@@ -19,9 +19,10 @@ class PublishedSource:
 class PublishedResult:
     """What a source reports of a method.
 
-    ``values``: data set -> metric -> percent, as the source prints it. Hidden test sets end on ``_test``. ``retraining``:
-    the segmenter is trained again; ``ood_data``: outlier data are used; ``extra_network``: there is another network
-    beside the segmenter; None where the source does not say. ``paper``: the method's own, where the source is a list.
+    ``values``: data set -> metric -> percent, as the source prints it. Hidden test sets end on ``_test``.
+    ``retraining``: the segmenter is trained again; ``ood_data``: outlier data are used; ``extra_network``: there is
+    another network beside the segmenter; None where the source does not say. ``paper``: the method's own, where the
+    source is a list.
     """
     method: str
     source: str

@@ -1,9 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Score maps as SegmentMeIfYouCan's benchmark suite stores them, and its rules.
 
-``anomaly_p/METHOD/SET/FRAME.hdf5`` with one array ``value``, float16 (H, W), compressed, larger = more anomalous (public
-code, August 2023: ``evaluation.py`` and ``datasets/dataset_io.py``). The suite takes quantiles of each frame's scores
-for its bins, so that an infinite score spoils the frame, and scores that are equal in float16 are one.
+``anomaly_p/METHOD/SET/FRAME.hdf5`` with one array ``value``, float16 (H, W), compressed, larger = more anomalous
+(public code, August 2023: ``evaluation.py`` and ``datasets/dataset_io.py``). The suite takes quantiles of each frame's
+scores for its bins, so that an infinite score spoils the frame, and scores that are equal in float16 are one.
 """
 import io
 from collections import Counter
