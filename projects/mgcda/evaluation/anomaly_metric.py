@@ -296,9 +296,8 @@ class AnomalyMetric(BaseMetric):
                 curve=curve.curve())
             for name, curve in curves.items()
         }
-        path = Path(self.output_dir, 'results.json')
-        write_results(path, dict(protocol=self.protocol, mode=self.mode, data_sets=data_sets))
-        print_log(f'Results with their curves lie in {path}', logger='current')
+        write_results(
+            Path(self.output_dir, 'results.json'), dict(protocol=self.protocol, mode=self.mode, data_sets=data_sets))
 
     def _write_image_rows(self, rows: List[dict]) -> None:
         """Write ``per_image.csv``, sorted."""
