@@ -17,16 +17,21 @@ from mgcda.datasets import MAP_KINDS
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'synboost_train')
 PAPER = dict(FS_LostAndFound=2, FS_Static=2, RoadAnomaly=2)
-LOST_AND_FOUND = dict(LostAndFound_test=1203, LostAndFound_testNoKnown=1043)
+ALL = dict(**PAPER, RoadAnomaly21=2, RoadObstacle21=2, LostAndFound_test=1203, LostAndFound_testNoKnown=1043)
+SINGLE = dict(
+    road_anomaly='RoadAnomaly',
+    fs_lost_and_found='FS_LostAndFound',
+    fs_static='FS_Static',
+    road_anomaly_21='RoadAnomaly21',
+    road_obstacle_21='RoadObstacle21',
+    lost_and_found_test='LostAndFound_test',
+    lost_and_found_no_known='LostAndFound_testNoKnown')
 #: Config -> number of images of each data set in the small layouts.
 TEST = dict(
-    road_anomaly=dict(RoadAnomaly=2),
-    fishyscapes=dict(FS_LostAndFound=2, FS_Static=2),
+    **{config: {name: ALL[name]} for config, name in SINGLE.items()},
     anomaly_benchmarks=PAPER,
     anomaly_benchmarks_maps=PAPER,
-    smiyc=dict(RoadAnomaly21=2, RoadObstacle21=2),
-    lost_and_found=LOST_AND_FOUND,
-    benchmarks=dict(**PAPER, RoadAnomaly21=2, RoadObstacle21=2, **LOST_AND_FOUND),
+    benchmarks=ALL,
     smiyc_test=dict(RoadAnomaly21=4, RoadObstacle21=4))
 H, W = 32, 64
 

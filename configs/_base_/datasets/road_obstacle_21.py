@@ -1,0 +1,3 @@
+# RoadObstacle21 of SegmentMeIfYouCan (validation) alone.
+_base_ = './benchmarks.py'
+test_dataloader = dict(dataset=dict(_base_.road_obstacle_21, _delete_=True))
