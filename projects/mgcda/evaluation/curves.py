@@ -127,9 +127,9 @@ class PixelCurve:
             values = labels[~known].unique()[:5].tolist()
             raise ValueError(f'labels must be {NORMAL}, {ANOMALY} or {IGNORE}, got {values}')
         # Adding zero turns -0 into 0: equal values must not be told apart.
-        parts = [scores[mask].float() + 0 for mask in masks]
-        num_nan = sum(int(part.isnan().sum()) for part in parts)
-        if num_nan:
+        parts = [_select(scores.float(), mask) + 0 for mask in masks]
+        if any(part.isnan().any() for part in parts):
+            num_nan = sum(int(part.isnan().sum()) for part in parts)
             raise ValueError(f'scores must not be NaN, got {num_nan} NaN at valid pixels')
         self._pixels.add(*parts)
 
@@ -157,7 +157,7 @@ class PixelCurve:
         Returns:
             dict: ``AP``, ``FPR95`` (and alike for each recall), ``AUROC``, ``F1``, and ``F1_threshold``: the score that
             the pixels predicted by the best F1 exceed (by 'smiyc', where that code's threshold is a quantile, those that
-            equal it also counted). In streaming mode also ``AP_lower``, ``AP_upper`` and so on.
+            equal it also counted; no number exists, and -inf stands, where those of score -inf are predicted). In streaming mode also ``AP_lower``, ``AP_upper`` and so on.
 
         Raises:
             ValueError: If there is no normal or no anomaly pixel: the curve is undefined then.
@@ -166,7 +166,8 @@ class PixelCurve:
                                        PROTOCOLS[self.protocol])
         values = {key: interval.value for key, interval in results.items()}
         if self.protocol != 'smiyc':
-            threshold = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+            with np.errstate(over='ignore'):
+                threshold = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
         values['F1_threshold'] = threshold
         if isinstance(self._pixels, ScoreHistogram):
             for key, interval in results.items():
@@ -206,6 +207,12 @@ class PixelCurve:
             ours, theirs = getattr(self, key), getattr(other, key)
             if ours != theirs:
                 raise ValueError(f'curves of different {key}s cannot be merged: {ours!r} and {theirs!r}')
+
+
+def _select(values: Tensor, mask: Tensor) -> Tensor:
+    """Values (P,) where the mask (P,) is true; NumPy does that several times as fast as torch on a CPU."""
+    on_cpu = values.device.type == 'cpu'
+    return torch.from_numpy(values.numpy()[mask.numpy()]) if on_cpu else values[mask]
 
 
 def _to_tensor(values: ArrayLike) -> Tensor:

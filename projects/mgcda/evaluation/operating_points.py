@@ -34,6 +34,8 @@ class Interval(NamedTuple):
     upper: float
 
 
+#: Relative error of a float64 sum that bounds allow for, far above what occurs.
+ROUNDING = 1e-12
 #: Rule -> what it asks of the recall TPR at level r.
 FPR_RULES = {
     'reaching': 'the first threshold with TPR >= r',
@@ -100,7 +102,8 @@ def summarise(blocks: Iterable[Steps], num_normal: int, num_anomaly: int, recall
 
     ap_low, ap_high = (100 * math.fsum(sums) / num_anomaly for sums in average_precision)
     pairs = 2 * num_normal * num_anomaly
-    results = dict(AP=Interval(ap_low, (ap_low + ap_high) / 2, ap_high))
+    # Sums of float64 may err by their rounding; all other bounds are quotients of integers, and exact.
+    results = dict(AP=Interval(ap_low * (1 - ROUNDING), (ap_low + ap_high) / 2, min(ap_high * (1 + ROUNDING), 100.0)))
     for recall, crossing in zip(recalls, crossings):
         false_positives = crossing.false_positives(recall, num_anomaly, fpr_rule == 'closest')
         results[fpr_key(recall)] = Interval(*(100 * count / num_normal for count in false_positives))

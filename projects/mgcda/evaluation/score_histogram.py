@@ -75,13 +75,13 @@ class ScoreHistogram:
     def _note(self, index: Tensor, content: Tensor) -> None:
         """Note which scores came into which bins."""
         known = self._content.index_select(0, index)
-        fresh = known == _EMPTY
-        if fresh.any():
-            self._content[index[fresh]] = content[fresh]  # any one of several: the others are seen to differ below
-            known = self._content.index_select(0, index)
-        differs = (known != content) & (known != _MIXED)
-        if differs.any():
-            self._content[index[differs]] = _MIXED
+        news = torch.nonzero((known != content) & (known != _MIXED)).squeeze(1)
+        if not news.numel():
+            return
+        index, content = index[news], content[news]
+        fresh = known[news] == _EMPTY
+        self._content[index[fresh]] = content[fresh]  # any one of several: the others are seen to differ below
+        self._content[index[self._content[index] != content]] = _MIXED
 
     def _use(self, cells: Tensor) -> None:
         """Give bins to cells, bool (65536,), that have none yet; the others get coarser where that is necessary."""
