@@ -15,8 +15,8 @@ _CELL_OF_ONE = 0x3F80 + _NUM_CELLS // 2
 _FINE_CELLS = tuple(range(_CELL_OF_ONE - 16, _CELL_OF_ONE + 8))
 _FINE_CELLS = tuple(sorted(_NUM_CELLS - 1 - cell for cell in _FINE_CELLS)) + _FINE_CELLS
 _FINE_BINS = len(_FINE_CELLS) * _CELL_SIZE
-# Bins that all other cells share evenly: from 2**16 bins a cell, every float apart, to 2**7 if all cells are in use.
-_SHARED_BINS = 2**23
+# Bins that all other cells share evenly: from 2**16 bins a cell, every float apart, to 2**6 if all cells are in use.
+_SHARED_BINS = 2**22
 _NUM_BINS = _FINE_BINS + _SHARED_BINS
 # What is known of the scores in a bin: none yet, several different ones, or else 2 + the place of the only one.
 _EMPTY, _MIXED, _ONLY = 0, 1, 2
@@ -28,14 +28,14 @@ class ScoreHistogram:
     """Counts of pixels in bins of neighbouring float32 scores, on the device of the scores.
 
     The order of float32 numbers is that of integers of 32 bits, so no range has to be known. The upper 16 bits (sign,
-    exponent, 7 bits of the mantissa) name a cell. Cells in use share 2**23 bins evenly, by powers of two: up to 128 cells,
-    every float has a bin of its own; 4096 cells, a wide spread of scores, have 2**11 bins each, so that the scores of a
-    bin differ by a 2**-18th part at most; the least is 2**-14, with all cells in use. Around 1 and -1 every float always
+    exponent, 7 bits of the mantissa) name a cell. Cells in use share 2**22 bins evenly, by powers of two: up to 64 cells,
+    every float has a bin of its own; 4096 cells, a wide spread of scores, have 2**10 bins each, so that the scores of a
+    bin differ by a 2**-17th part at most; the most is 2**-13, with all cells in use. Around 1 and -1 every float always
     has its own bin. Each bin also knows whether all its pixels have one and the same score, so that ties and rounded
     scores lose nothing.
 
     The bins depend only on which cells are in use, hence on the pixels and not on their order: histograms of parts merge
-    to the very histogram of the whole. Memory: at most 20 bytes a bin, 230 MB, whatever the number of pixels.
+    to the very histogram of the whole. Memory: at most 20 bytes a bin, 150 MB, whatever the number of pixels.
     """
 
     def __init__(self) -> None:
