@@ -258,12 +258,8 @@ class AnomalyMetric(BaseMetric):
             if curve.reducible:
                 curve.reduce(all_reduce)
                 merged[name] = curve
-                continue
-            parts = gather_object(curve)
-            if is_main_process():
-                merged[name] = parts[0]
-                for part in parts[1:]:
-                    merged[name].merge(part)
+            else:
+                merged.update(_gathered(name, curve))
         return merged
 
     def _merged_components(self, thresholds: Dict[str, float]) -> Dict[str, ComponentCurve]:
@@ -277,11 +273,7 @@ class AnomalyMetric(BaseMetric):
                 curve = ComponentCurve(**{'threshold': thresholds[name], **_without_none(self.components[name])})
                 for scores, labels in self._kept.frames(name):
                     curve.update(scores, labels)
-            parts = gather_object(curve)
-            if is_main_process():
-                merged[name] = parts[0]
-                for part in parts[1:]:
-                    merged[name].merge(part)
+            merged.update(_gathered(name, curve))
         return merged
 
     def _write_results(self, values: Dict[str, dict], curves: Dict[str, PixelCurve], names: List[str]) -> None:
@@ -324,6 +316,16 @@ def _on_main(function: Callable[[], Any]) -> Any:
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
+
+
+def _gathered(name: str, curve: Any) -> Dict[str, Any]:
+    """The curves of all ranks merged, by name; on the main process alone."""
+    parts = gather_object(curve)
+    if not is_main_process():
+        return {}
+    for part in parts[1:]:
+        parts[0].merge(part)
+    return {name: parts[0]}
 
 
 def _compute(name: str, curve: PixelCurve) -> Dict[str, float]:
