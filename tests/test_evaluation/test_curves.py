@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from mgcda.evaluation import PixelCurve
 from mgcda.evaluation.operating_points import Steps, summarise
+from mgcda.scores import build_score
 
 modes = pytest.mark.parametrize('mode', ['streaming', 'exact'])
 
@@ -182,6 +183,27 @@ def test_bounds_hold_whatever_the_order_inside_a_step(rule):
             # The lower bound of AP is that of an integral; all others are reached.
             assert lower == pytest.approx(min(exact), abs=0.3 if key == 'AP' else 1e-9)
             assert upper == pytest.approx(max(exact))
+
+
+@pytest.mark.parametrize('name', ['msp', 'entropy', 'margin', 'max_logit', 'energy', 'logit margin', 'sigmoid'])
+def test_streaming_is_close_to_exact_on_scores_of_networks(name):
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(400, 500, generator=generator) < 0.05).int()
+    seg_logits = torch.randn(1, 19, 400, 500, generator=generator) * 2
+    seg_logits[:, 3] += torch.where(labels == 1, 3, 9) + 4 * torch.randn(400, 500, generator=generator)
+    if name in ('logit margin', 'sigmoid'):
+        scores = torch.randn(400, 500, generator=generator) * 6 + 7 * labels - 9
+        scores = scores if name == 'logit margin' else scores.sigmoid()
+    else:
+        scores = build_score(name)(dict(seg_logits=seg_logits))[0]
+    streaming, exact = PixelCurve(), PixelCurve('exact')
+    for curve in (streaming, exact):
+        curve.update(scores, labels)
+    streaming, exact = streaming.compute(), exact.compute()
+    for key, tolerance in dict(AP=2e-3, AUROC=2e-3, FPR95=1e-2).items():
+        assert streaming[key] == pytest.approx(exact[key], abs=tolerance)
+        assert streaming[f'{key}_lower'] <= exact[key] <= streaming[f'{key}_upper']
+        assert 1 < exact[key] < 99
 
 
 def test_crowded_scores_are_warned_about():
