@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgcda.datasets.image_io import read_image, read_plane
+from mgcda.datasets.image_io import read_image, read_overlay, read_plane
 
 
 @pytest.fixture
@@ -72,3 +72,30 @@ def test_plane_of_several_channels(tmp_path, image):
     cv2.imwrite(str(tmp_path / 'colour.png'), image)
     with pytest.raises(ValueError, match='colour.png has 3 channels that differ'):
         read_plane(str(tmp_path / 'colour.png'))
+
+
+def test_images_of_absurd_size_are_refused(tmp_path):
+    path = tmp_path / 'a.bmp'
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[18:26] = (40000).to_bytes(4, 'little') * 2  # width and height
+    path.write_bytes(data)
+    for read in (read_image, read_plane):
+        with pytest.raises(ValueError, match='a.bmp is truncated or no readable image'):
+            read(str(path))
+
+
+def test_overlays_of_wrong_bytes_are_named(tmp_path):
+    """Whatever NumPy makes of them: an overlay, or an error that names the file."""
+    rng, messages, path = np.random.default_rng(0), [], tmp_path / 'a_rgb.npz'
+    np.savez_compressed(path, rgb=np.arange(60).reshape(4, 5, 3))
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(300):
+        wrong = content.copy()
+        wrong[rng.integers(0, len(content), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(wrong.tobytes())
+        try:
+            read_overlay(str(path))
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 100 and all('a_rgb.npz' in message for message in messages)

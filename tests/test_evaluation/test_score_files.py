@@ -102,6 +102,25 @@ def test_damaged_files_are_named(tmp_path):
         assert str(path) in str(error.value)
 
 
+def test_files_of_wrong_bytes_are_named(tmp_path):
+    """Whatever the libraries make of them: a map, or an error that names the file."""
+    rng, messages = np.random.default_rng(0), []
+    np.savez_compressed(tmp_path / 'a.npz', SCORES)
+    np.save(tmp_path / 'a.npy', SCORES)
+    write_hdf5(tmp_path / 'a.hdf5', value=SCORES)
+    for path in sorted(tmp_path.iterdir()):
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(150):
+            wrong = content.copy()
+            wrong[rng.integers(0, len(content), 3)] = rng.integers(0, 256, 3)
+            path.write_bytes(wrong.tobytes())
+            try:
+                read_scores(path)
+            except ValueError as error:
+                messages.append(str(error))
+    assert len(messages) > 100 and all(str(tmp_path) in message for message in messages)
+
+
 @pytest.mark.parametrize('array, message', [
     (np.zeros((2, 5, 7)), r'has the shape \(2, 5, 7\)'),
     (np.zeros(7), r'has the shape \(7,\)'),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mgcda.labels import ANOMALY, NORMAL
 
-from .image_io import read_bytes, read_plane
+from .image_io import DAMAGED, read_bytes, read_plane
 from .transforms.load_anomaly_annotations import to_target
 from .transforms.load_dissimilarity_maps import read_map
 from .transforms.load_image import LoadImage
@@ -110,7 +110,7 @@ def check_object_image(path: str, size: Tuple[int, int]) -> List[str]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         return [f'COCO image {path} is no readable image ({error})']
     if (height, width) != tuple(size):
         return [f'COCO image {path} is {width}x{height}, but the annotation file says {size[1]}x{size[0]}']

@@ -3,7 +3,6 @@
 import io
 import os
 import struct
-import zipfile
 import zlib
 
 import cv2
@@ -16,6 +15,8 @@ _JPEG_SIGNATURE = b'\xff\xd8'
 _JPEG_END = b'\xff\xd9'
 # An end marker is looked for in this many last bytes: some cameras append a few bytes of their own.
 _JPEG_TAIL = 64
+#: What Pillow raises for files that are damaged or no images.
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def read_bytes(path: str, what: str = 'image') -> bytes:
@@ -52,7 +53,7 @@ def _check_other(data: bytes, path: str) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise ValueError(f'{path} is truncated or no readable image ({error}); replace the file') from error
 
 
@@ -83,7 +84,7 @@ def read_image(path: str, flag: str = 'color', backend: str = 'cv2', what: str =
     check_complete(data, path)
     try:
         image = mmcv.imfrombytes(data, flag=flag, backend=backend)
-    except (OSError, SyntaxError, ValueError, cv2.error) as error:
+    except (*DAMAGED, cv2.error) as error:
         raise ValueError(f'{path} cannot be decoded as an image: {error}') from error
     if image is None:
         raise ValueError(f'{path} cannot be decoded as an image; replace the file')
@@ -104,7 +105,7 @@ def read_plane(path: str, what: str = 'label file') -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             plane = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise ValueError(f'{path} is truncated or no readable image ({error}); replace the file') from error
     if plane.dtype == bool:
         plane = plane.astype(np.uint8)
@@ -127,7 +128,7 @@ def read_overlay(path: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as content:
             overlay = content['rgb']
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # NumPy and zipfile raise errors of a dozen types for damaged files
         raise ValueError(f"{path} is damaged or no .npz file with an entry 'rgb': {error}") from error
     if overlay.ndim != 3 or overlay.shape[2] != 3:
         raise ValueError(f"the entry 'rgb' of {path} must have the shape (H, W, 3), got {overlay.shape}")

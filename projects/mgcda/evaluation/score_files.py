@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Reading anomaly score maps, of this project or of any other code."""
 import io
-import zipfile
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
@@ -48,7 +47,7 @@ def read_scores(path: Union[str, Path], key: Optional[str] = None, scale: Option
     reader = _READERS[suffix]
     try:
         arrays = reader(path, key)
-    except (OSError, EOFError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # the libraries raise errors of a dozen types for damaged files
         raise ValueError(f'{path} is damaged or no {suffix} file of numbers: {error}') from error
     return _check(_choose(arrays, key, path), scale, path)
 
