@@ -29,6 +29,7 @@ from launch_utils import check_options  # noqa: E402
 
 from mgcda.datasets import CocoObjects  # noqa: E402
 from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample  # noqa: E402
+from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
 from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL  # noqa: E402
 
 SPLITS = ('train', 'val', 'test')
@@ -73,17 +74,6 @@ def plural(number: int, noun: str) -> str:
     return f'{number} {noun}' + ('' if number == 1 else 's')
 
 
-def leaves(cfg: Any) -> Iterator[dict]:
-    """Configs of the data sets inside ConcatDataset, MultiDomainDataset, RepeatDataset and the like."""
-    if isinstance(cfg.get('datasets'), (list, tuple)):
-        for child in cfg['datasets']:
-            yield from leaves(child)
-    elif isinstance(cfg.get('dataset'), dict):
-        yield from leaves(cfg['dataset'])
-    else:
-        yield cfg
-
-
 def find_sets(cfg: Config, splits: Sequence[str]) -> List[SetReport]:
     """A report for each data set of the dataloaders; one that several of them read alike is there once."""
     reports: Dict[str, SetReport] = {}
@@ -91,7 +81,7 @@ def find_sets(cfg: Config, splits: Sequence[str]) -> List[SetReport]:
         loader = cfg.get(f'{split}_dataloader')
         if not loader:
             continue
-        for leaf in leaves(loader['dataset']):
+        for leaf in leaf_configs(loader['dataset']):
             leaf = leaf.to_dict() if hasattr(leaf, 'to_dict') else dict(leaf)
             name = leaf.get('dataset_name') or leaf.get('type', 'unnamed')
             reports.setdefault(repr(leaf), SetReport(leaf, [], name)).splits.append(split)
@@ -168,7 +158,9 @@ def part_of(infos: List[dict], indices: Any) -> List[dict]:
     """The samples that the option ``indices`` of a data set leaves."""
     if indices is None:
         return infos
-    return infos[:indices] if isinstance(indices, int) else [infos[i] for i in indices]
+    if isinstance(indices, int):
+        return infos[:indices] if indices >= 0 else infos[indices:]
+    return [infos[i] for i in indices]
 
 
 def label_map_of(dataset: BaseDataset) -> Dict[int, int]:

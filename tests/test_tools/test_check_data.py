@@ -134,6 +134,12 @@ def test_splits(check: Callable) -> None:
         check('--splits', 'train', '--cfg-options', 'train_dataloader=None')
 
 
+def test_a_part_of_a_set(check: Callable) -> None:
+    for indices, count in ((4, 4), (-4, 4), (-56, 56)):
+        code, output = check('--splits', 'val', '--cfg-options', f'val_dataloader.dataset.dataset.indices={indices}')
+        assert code == 0 and row_of(output, 'RoadAnomaly')[2:4] == [str(count), '-']
+
+
 def halve(path: str) -> None:
     Path(path).write_bytes(Path(path).read_bytes()[:os.path.getsize(path) // 2])
 

@@ -65,7 +65,7 @@ def read_labels(tested: Path) -> np.ndarray:
 
 def test_results_are_those_of_the_test(tested, evaluate, tmp_path) -> None:
     results = evaluate(tested / 'maps', '--out', tmp_path / 'r.json')
-    assert results == tested_results() and len(results) >= 8
+    assert results == expected_results() and len(results) >= 8
     written, original = (read_results(path) for path in (tmp_path / 'r.json', tested / 'maps/results.json'))
     for name, entry in original['data_sets'].items():
         again = written['data_sets'].pop(name)
@@ -79,12 +79,12 @@ def test_results_are_those_of_the_test(tested, evaluate, tmp_path) -> None:
     assert not written['data_sets']
 
 
-def tested_results() -> dict:
+def expected_results() -> dict:
     return tested.results
 
 
 def test_other_processes_read_the_same(tested, evaluate) -> None:
-    assert evaluate(tested / 'maps', '--workers', '2') == tested_results()
+    assert evaluate(tested / 'maps', '--workers', '2') == expected_results()
 
 
 def test_scores_of_another_code_on_the_toy_streets(toy_root, tmp_path, load_tool, repo_root) -> None:
@@ -108,7 +108,7 @@ def test_scores_of_another_code_on_the_toy_streets(toy_root, tmp_path, load_tool
 
 def test_only_data_sets_with_a_folder_count(maps, evaluate) -> None:
     shutil.rmtree(maps / 'Fishyscapes')
-    expected = {key: value for key, value in tested_results().items() if key.startswith('RoadAnomaly/')}
+    expected = {key: value for key, value in expected_results().items() if key.startswith('RoadAnomaly/')}
     assert evaluate(maps) == expected
     shutil.rmtree(maps / 'RoadAnomaly')
     with pytest.raises(ValueError, match='has no folder of a data set of .*tiny_mgcda.py, which are RoadAnomaly'):
@@ -177,7 +177,38 @@ def test_missing_and_surplus_maps_are_named(maps, evaluate) -> None:
     shutil.copy(maps / 'RoadAnomaly/one.npy', maps / 'RoadAnomaly/1.npy')
     with pytest.raises(ValueError, match='RoadAnomaly: 1 score maps belong to no image of the data set, such as one;'):
         evaluate(maps)
-    assert evaluate(maps, '--ignore-surplus') == tested_results()
+    assert evaluate(maps, '--ignore-surplus') == expected_results()
+
+
+def test_a_map_is_that_of_one_image(load_tool) -> None:
+    match = load_tool('tools/analysis_tools/evaluate_scores.py').match
+    infos = [dict(img_path=f'data/{folder}/0001.png') for folder in 'ab']
+    with pytest.raises(ValueError, match='Own: maps/0001.npy cannot be .* of all of data/a/0001.png, data/b/0001.png'):
+        match(infos, {'0001': Path('maps/0001.npy')}, 'Own', None)
+
+
+def test_data_sets_are_known_by_the_names_that_they_have(tested, maps, evaluate, tmp_path) -> None:
+    """Also where the config gives them none; two of one name would read the same maps."""
+    (tmp_path / 'config.py').write_text(f"""
+test_dataloader = dict(dataset=dict(type='RepeatDataset', times=1, dataset=dict(
+    type='SMIYCDataset', track='RoadAnomaly21', data_root='{tmp_path}/smiyc', pipeline=[])))
+""")
+    for folder in ('images', 'labels_masks'):
+        (tmp_path / 'smiyc' / folder).mkdir(parents=True)
+    for i in range(3):
+        shutil.copy(tested / f'road_anomaly/frames/{i}.jpg', tmp_path / f'smiyc/images/validation{i}.jpg')
+        label = cv2.imread(str(tested / f'road_anomaly/frames/{i}.labels/labels_semantic.png'), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(tmp_path / f'smiyc/labels_masks/validation{i}.png'), label // 2)
+        (maps / f'RoadAnomaly/{i}.npy').rename(maps / f'RoadAnomaly/validation{i}.npy')
+    (maps / 'RoadAnomaly').rename(maps / 'RoadAnomaly21')
+    results = evaluate(maps, '--config', tmp_path / 'config.py')
+    assert results['RoadAnomaly21/AP'] == expected_results()['RoadAnomaly/AP']
+    (tmp_path / 'two.py').write_text("""
+_base_ = 'config.py'
+test_dataloader = dict(dataset=dict(_delete_=True, datasets=[_base_.test_dataloader.dataset] * 2))
+""")
+    with pytest.raises(ValueError, match='two.py has several data sets of the name RoadAnomaly21'):
+        evaluate(maps, '--config', tmp_path / 'two.py')
 
 
 def test_names_of_smiyc_frames(load_tool) -> None:
@@ -214,6 +245,8 @@ def test_wrong_arguments(tmp_path, evaluate) -> None:
         evaluate(tmp_path, '--config', 'none.py')
     with pytest.raises(ValueError, match='has no test_dataloader'):
         evaluate(tmp_path, '--cfg-options', 'test_dataloader=None')
+    with pytest.raises(ValueError, match="no key 'test_dataloadr', did you mean 'test_dataloader'"):
+        evaluate(tmp_path, '--cfg-options', 'test_dataloadr.dataset.data_root=x')
     for options in (['--components', '5'], ['--threshold', '0.5'], ['--protocol', 'mine']):
         with pytest.raises(SystemExit):
             evaluate(tmp_path, *options)

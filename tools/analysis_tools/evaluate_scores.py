@@ -11,11 +11,12 @@ import argparse
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
@@ -23,9 +24,11 @@ from torch.nn import functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'projects'))
+sys.path.insert(0, str(ROOT / 'tools'))
+from launch_utils import check_options  # noqa: E402
 
-import mgcda  # noqa: E402,F401
+from mgcda.datasets import AnomalyDataset  # noqa: E402
+from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
 from mgcda.evaluation import AnomalyMetric  # noqa: E402
 from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES  # noqa: E402
 from mgcda.evaluation.curves import MODES, PROTOCOLS  # noqa: E402
@@ -107,12 +110,17 @@ def match(infos: Sequence[dict], maps: Dict[str, Path], name: str, args: argpars
     """The score map of each image: that of the image's name, with or without ``_leftImg8bit``.
 
     Raises:
-        ValueError: Maps are missing or surplus; the message names them.
+        ValueError: Maps are missing or surplus, or one is that of several images; the message names them.
     """
     stems = [Path(info['img_path']).stem for info in infos]
     keys = [stem if stem in maps else frame_id(stem) for stem in stems]
     missing = [stem for stem, key in zip(stems, keys) if key not in maps]
     surplus = sorted(maps.keys() - set(keys))
+    shared = next((key for key, count in Counter(keys).items() if count > 1 and key in maps), None)
+    if shared is not None:
+        paths = [info['img_path'] for info, key in zip(infos, keys) if key == shared]
+        raise ValueError(f'{name}: {maps[shared]} cannot be the score map of all of {", ".join(paths[:SHOWN])}; images '
+                         'need names of their own')
     if missing:
         raise ValueError(f'{name}: {len(missing)} of {len(infos)} images have no score map, such as '
                          f'{", ".join(missing[:SHOWN])}' + (f'; score maps of no image: {", ".join(surplus[:SHOWN])}'
@@ -121,12 +129,6 @@ def match(infos: Sequence[dict], maps: Dict[str, Path], name: str, args: argpars
         raise ValueError(f'{name}: {len(surplus)} score maps belong to no image of the data set, such as '
                          f'{", ".join(surplus[:SHOWN])}; --ignore-surplus leaves them out')
     return [maps[key] for key in keys]
-
-
-def leaves(config: ConfigDict) -> List[ConfigDict]:
-    """Configs of the data sets inside wrappers such as ConcatDataset."""
-    inner = [config['dataset']] if 'dataset' in config else config.get('datasets')
-    return [config] if inner is None else [leaf for entry in inner for leaf in leaves(entry)]
 
 
 def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
@@ -138,20 +140,27 @@ def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
         raise FileNotFoundError(f'config {args.config} does not exist')
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
+        check_options(cfg, args.cfg_options)
         cfg.merge_from_dict(args.cfg_options)
     if not cfg.get('test_dataloader'):
         raise ValueError(f'{args.config} has no test_dataloader, whose data sets hold the labels')
     sets, names = [], []
-    for config in leaves(cfg.test_dataloader.dataset):
-        name = config.get('dataset_name') or DATASETS.get(config.type).DEFAULT_NAME
-        names.append(name)
-        if not (root / str(name)).is_dir():
-            continue
+    for config in leaf_configs(cfg.test_dataloader.dataset):
         steps = [step for step in config.get('pipeline', ()) if step['type'].split('.')[-1] == LABEL_STEP]
-        dataset = DATASETS.build({**config, 'pipeline': steps or [dict(type=LABEL_STEP)]})
-        sets.append(ScoredImages(dataset, find_scores(root / name, args.suffix), args))
+        dataset = DATASETS.build({**config, 'pipeline': steps or [dict(type=LABEL_STEP)], 'lazy_init': True})
+        if not isinstance(dataset, AnomalyDataset):
+            raise ValueError(f'{args.config}: {type(dataset).__name__} is no AnomalyDataset, so that its results have no '
+                             'name')
+        name = dataset.dataset_name
+        if name in names:
+            raise ValueError(f'{args.config} has several data sets of the name {name}, which would read the same score '
+                             'maps: give each a dataset_name of its own')
+        names.append(name)
+        if (root / name).is_dir():
+            dataset.full_init()
+            sets.append(ScoredImages(dataset, find_scores(root / name, args.suffix), args))
     if not sets:
-        raise ValueError(f'{root} has no folder of a data set of {args.config}, which are {", ".join(map(str, names))}')
+        raise ValueError(f'{root} has no folder of a data set of {args.config}, which are {", ".join(names)}')
     return sets
 
 

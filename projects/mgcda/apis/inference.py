@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
 
+from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
 
@@ -98,8 +99,5 @@ def _pipeline_without_labels(cfg: Config) -> Compose:
 
 
 def find_pipeline(dataset: Dict[str, Any]) -> Optional[List[dict]]:
-    """Pipeline of a data set, or of the first one inside."""
-    if dataset.get('pipeline') is not None:
-        return dataset['pipeline']
-    inner = [dataset['dataset']] if dataset.get('dataset') else dataset.get('datasets') or []
-    return next((pipeline for pipeline in map(find_pipeline, inner) if pipeline is not None), None)
+    """Pipeline of the config of a data set, or of the first one inside."""
+    return next((leaf['pipeline'] for leaf in leaf_configs(dataset) if leaf.get('pipeline') is not None), None)
