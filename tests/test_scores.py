@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import FUNCTIONS
 from scipy.special import log_softmax, logsumexp
 
-from mgcda.scores import build_score, energy, entropy, margin, max_logit, msp
+from mgcda.scores import build_score, build_scores, energy, entropy, margin, max_logit, msp
 
 
 def reference(name, logits, temperature=1.0):
@@ -109,6 +109,21 @@ def test_own_functions_and_scorers_join():
 
     own = Own()
     assert build_score(own) is own
+
+
+def test_several_scores_have_names():
+    cold = dict(type='energy', name='cold', temperature=0.5)
+    scorers = build_scores(['msp', dict(type='energy', temperature=2.0), cold])
+    assert list(scorers) == ['msp', 'energy(temperature=2.0)', 'cold']
+    logits = torch.randn(1, 3, 2, 2)
+    assert torch.equal(scorers['cold'](dict(seg_logits=logits)), energy(logits, 0.5))
+    with pytest.raises(ValueError, match="two scores are called 'msp'"):
+        build_scores(['msp', dict(type='msp')])
+    with pytest.raises(ValueError, match='at least one score'):
+        build_scores([])
+    for name in ('a/b', '', '.hidden', 3):
+        with pytest.raises(ValueError, match='the name of a score'):
+            build_score(dict(type='msp', name=name))
 
 
 def test_bad_input():

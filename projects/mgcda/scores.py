@@ -16,18 +16,19 @@ probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
 The first three are computed from the probabilities of the classes that are not the largest one, so that they keep
 ranking pixels where :math:`p_1` is 1 to rounding.
 
-A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads;
-:func:`build_score` makes one from a score function's name. Own functions join by registering into mmengine's
-``FUNCTIONS`` with an attribute ``needs``, the names of their positional arguments among the outputs.
+A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads, and has a
+``name`` for reports; :func:`build_score` makes one from a score function's name. Own functions join by
+registering into mmengine's ``FUNCTIONS`` with an attribute ``needs``, the names of their positional arguments among the
+outputs.
 """
 import inspect
-from typing import Any, Callable, Dict, Tuple, Union
+from typing import Any, Callable, Dict, Sequence, Tuple, Union
 
 import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-__all__ = ['Score', 'build_score', 'energy', 'entropy', 'margin', 'max_logit', 'msp']
+__all__ = ['Score', 'build_score', 'build_scores', 'energy', 'entropy', 'margin', 'max_logit', 'msp']
 
 
 def _register(*needs: str) -> Callable[[Callable], Callable]:
@@ -86,6 +87,8 @@ class Score:
         function: Score function with an attribute ``needs``.
         **kwargs: Its keyword arguments.
 
+    ``name`` is that of the function with its arguments, 'energy(temperature=2.0)'.
+
     Raises:
         TypeError: If the function declares no ``needs`` or does not take such an argument.
     """
@@ -101,6 +104,8 @@ class Score:
         self.function = function
         self.needs: Tuple[str, ...] = tuple(needs)
         self.kwargs = kwargs
+        arguments = ','.join(f'{key}={value}' for key, value in kwargs.items())
+        self.name = f'{function.__name__}({arguments})' if arguments else function.__name__
 
     def __call__(self, outputs: Dict[str, Tensor]) -> Tensor:
         """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed."""
@@ -118,8 +123,10 @@ class Score:
 def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]], Tensor]:
     """Scorer of a name ('msp'), of a config (``dict(type='energy', temperature=2.0)``), or a scorer as it is.
 
+    A config may also have a ``name``, which results of the scorer are reported under.
+
     Raises:
-        ValueError: If no score function of that name is registered.
+        ValueError: If no score function of that name is registered, or ``name`` cannot be that of a folder.
         TypeError: If ``cfg`` is none of these, or has arguments that the function does not take.
     """
     functions = _registered()
@@ -130,11 +137,34 @@ def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]]
     if not isinstance(cfg, dict) or not isinstance(cfg.get('type'), str):
         raise TypeError(f'a score must be a name or a dict with a name as its `type`, got {cfg!r}')
     kwargs = dict(cfg)
-    name = kwargs.pop('type')
+    function, name = kwargs.pop('type'), kwargs.pop('name', None)
     # Among score functions only: a wrong name must not reach other registered functions.
-    if name not in functions:
-        raise ValueError(f'unknown score {name!r}, known are {sorted(functions)}')
-    return Score(functions[name], **kwargs)
+    if function not in functions:
+        raise ValueError(f'unknown score {function!r}, known are {sorted(functions)}')
+    score = Score(functions[function], **kwargs)
+    if name is not None:
+        if not isinstance(name, str) or not name or '/' in name or name.startswith('.'):
+            raise ValueError(f"the name of a score must be a string without '/' and '.' in front, got {name!r}")
+        score.name = name
+    return score
+
+
+def build_scores(cfgs: Sequence[Union[str, dict, Callable]]) -> Dict[str, Callable[[Dict[str, Tensor]], Tensor]]:
+    """Scorers by name, see :func:`build_score`.
+
+    Raises:
+        ValueError: If there are none, or two of one name.
+    """
+    scorers: Dict[str, Callable[[Dict[str, Tensor]], Tensor]] = {}
+    for cfg in cfgs:
+        scorer = build_score(cfg)
+        name = getattr(scorer, 'name', type(scorer).__name__)
+        if name in scorers:
+            raise ValueError(f'two scores are called {name!r}: give one of them another `name`')
+        scorers[name] = scorer
+    if not scorers:
+        raise ValueError('scores must name at least one score')
+    return scorers
 
 
 def _registered() -> Dict[str, Callable]:

@@ -111,7 +111,7 @@ def test_bad_samples_are_named():
         metric.process(None, [{key: value for key, value in sample.items() if key != 'anomaly_scores'}])
     with pytest.raises(ValueError, match='images/0.jpg: the sample has no gt_sem_seg'):
         metric.process(None, [{key: value for key, value in sample.items() if key != 'gt_sem_seg'}])
-    with pytest.raises(ValueError, match=r'images/0.jpg: anomaly_scores are \(1, 3, 8\), the label is \(1, 6, 8\)'):
+    with pytest.raises(ValueError, match=r'images/0.jpg: anomaly_scores are \(3, 8\), the label is \(6, 8\)'):
         metric.process(None, [dict(sample, anomaly_scores=dict(data=torch.zeros(1, 3, 8)))])
     with pytest.raises(ValueError, match=r'images/0.jpg: gt_sem_seg must be \(1, H, W\)'):
         metric.process(None, [dict(sample, gt_sem_seg=dict(data=torch.zeros(6, 8).long()))])
@@ -312,6 +312,43 @@ def test_wide_bounds_are_logged_with_their_benchmark(caplog):
     assert any('RoadAnomaly: the scores crowd' in record.getMessage() for record in caplog.records)
 
 
+def with_second_score(sample):
+    """The sample with its scores and their squares."""
+    scores = sample.anomaly_scores.data
+    sample.anomaly_scores = PixelData(data=torch.cat([scores, scores**2]))
+    sample.set_metainfo(dict(score_names=('plain', 'squared')))
+    return sample
+
+
+def test_several_scores_are_evaluated_apart(tmp_path):
+    samples = [make_sample(0), make_sample(1), make_sample(2, 'Static')]
+    settings = dict(components=dict(Static=SIZES), per_image=True)
+    plain = evaluate(samples, output_dir=str(tmp_path / 'plain'), **settings)
+    for sample in samples:
+        sample.anomaly_scores.data = sample.anomaly_scores.data**2
+    squared = evaluate(samples, output_dir=str(tmp_path / 'squared'), **settings)
+    twice = [with_second_score(make_sample(index, 'Static' if index == 2 else 'RoadAnomaly')) for index in range(3)]
+    both = evaluate(twice, output_dir=str(tmp_path / 'both'), **settings)
+    expected = {}
+    for name, result in (('plain', plain), ('squared', squared)):
+        expected.update({key.replace('/', f'/{name}/'): value for key, value in result.items()})
+        files = sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob('*.*'))
+        assert len(files) == 5
+        for path in files:
+            assert (tmp_path / 'both' / name / path).read_bytes() == (tmp_path / name / path).read_bytes()
+    assert both == expected
+
+
+def test_wrong_numbers_of_scores_are_named():
+    metric = AnomalyMetric()
+    sample = with_second_score(make_sample(0)).to_dict()
+    with pytest.raises(ValueError, match=r'images/0.jpg: anomaly_scores must be \(1, H, W\), got \(2, 6, 8\)'):
+        metric.process(None, [{key: value for key, value in sample.items() if key != 'score_names'}])
+    metric.process(None, [sample])
+    with pytest.raises(ValueError, match=r"images/1.jpg has the scores \[''\], images before .*'plain', 'squared'"):
+        metric.process(None, [make_sample(1).to_dict()])
+
+
 def test_score_maps_are_not_kept_unless_asked_for(tmp_path):
     evaluator = Evaluator(AnomalyMetric(output_dir=str(tmp_path), keep_results=False))
     evaluator.process([make_sample(0)])
@@ -324,13 +361,19 @@ SETTINGS = (dict(), dict(mode='exact', components=dict(A=dict(min_pred_area=2, m
             dict(protocol='smiyc', components=dict(B=dict(min_pred_area=2, min_gt_area=2, threshold=0.25))))
 
 
+def two_rank_sample(index, number):
+    """A sample of one of two benchmarks; the first settings are tried with two scores."""
+    sample = make_sample(index, 'A' if index % 2 else 'B')
+    return with_second_score(sample) if number < len(SPLITS) else sample
+
+
 def run_rank(rank, folder):
     """Evaluate each split on one of two ranks; what came out, or the error's text, is written as JSON."""
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     outcomes = []
     for number, (settings, split) in enumerate(itertools.product(SETTINGS, SPLITS)):
         evaluator = Evaluator(AnomalyMetric(output_dir=f'{folder}/maps{number}', per_image=True, **settings))
-        evaluator.process([make_sample(index, 'A' if index % 2 else 'B') for index in split[rank]])
+        evaluator.process([two_rank_sample(index, number) for index in split[rank]])
         try:
             outcomes.append(evaluator.evaluate(5))
         except ValueError as error:
@@ -353,16 +396,17 @@ def test_two_processes_agree_with_one(tmp_path):
     of_rank = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)]
     assert of_rank[0] == of_rank[1]
 
-    samples = [make_sample(index, 'A' if index % 2 else 'B') for index in range(5)]
     for number, settings in enumerate(SETTINGS):
+        samples = [two_rank_sample(index, len(SPLITS) * number) for index in range(5)]
         outcomes = of_rank[0][5 * number:5 * number + 5]
-        alone = evaluate(samples, output_dir=str(tmp_path / 'alone'), per_image=True, **settings)
+        alone = evaluate(samples, output_dir=str(tmp_path / f'alone{number}'), per_image=True, **settings)
         for split in (0, 1, 3):
             folder = tmp_path / f'maps{5 * number + split}'
             assert outcomes[split] == alone
-            assert len(list(folder.rglob('*.npy'))) == 5
-            for name in ('results.json', 'per_image.csv'):
-                assert (folder / name).read_bytes() == (tmp_path / 'alone' / name).read_bytes()
+            files = sorted(path.relative_to(folder) for path in folder.rglob('*.*'))
+            assert len(files) == (14 if number == 0 else 7)
+            for path in files:
+                assert (folder / path).read_bytes() == (tmp_path / f'alone{number}' / path).read_bytes()
         assert 'counted twice, the first is images/2.jpg of B' in outcomes[2]
         assert 'has 5 samples, 4 were counted (2 of A, 2 of B)' in outcomes[4]
 

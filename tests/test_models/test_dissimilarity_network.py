@@ -11,6 +11,7 @@ from mmseg.structures import SegDataSample
 
 import mgcda  # noqa: F401
 from mgcda.models.data_preprocessor import split_channels
+from mgcda.scores import build_score
 
 TINY_HEAD = dict(
     type='DissimilarityDecodeHead',
@@ -355,3 +356,26 @@ def test_class_heads_need_a_score():
     logits = result.seg_logits.data.double()
     torch.testing.assert_close(result.anomaly_scores.data[0], -logits.logsumexp(0).float())
     assert result.pred_sem_seg.data.max() < 5
+
+
+def test_several_scores_cost_one_pass():
+    cfg = dict(
+        type='AnomalySegmentor',
+        backbone=dict(type='TestPyramid'),
+        decode_head=dict(type='FCNHead', in_channels=32, in_index=3, channels=4, num_convs=1, num_classes=5),
+        test_cfg=dict(mode='whole'))
+    cold = dict(type='energy', temperature=0.5, name='cold')
+    model = MODELS.build(ConfigDict(cfg, scores=['msp', cold])).eval()
+    passes = []
+    model.backbone.register_forward_hook(lambda *args: passes.append(1))
+    with torch.no_grad():
+        result = model.predict(torch.rand(1, 3, 32, 32), samples(1, 32, 32, ori=(40, 44)))[0]
+    assert len(passes) == 1 and result.score_names == ('msp', 'cold')
+    logits = result.seg_logits.data
+    assert result.anomaly_scores.shape == (40, 44)
+    expected = [build_score(score)(dict(seg_logits=logits[None]))[0] for score in ('msp', cold)]
+    torch.testing.assert_close(result.anomaly_scores.data, torch.stack(expected))
+    with pytest.raises(ValueError, match='either score or scores'):
+        MODELS.build(ConfigDict(cfg, score='msp', scores=['energy']))
+    with pytest.raises(ValueError, match='two scores are called'):
+        MODELS.build(ConfigDict(cfg, scores=['energy', 'energy']))

@@ -1,44 +1,22 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-import csv
-import io
-import logging
-import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, gather_object, is_main_process
+from mmengine.dist import all_gather_object, gather_object
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
 from torch import Tensor
-from torch.nn import functional as F
 
-from mgcda.files import write_file
 from mgcda.labels import ANOMALY, IGNORE, NORMAL
 
-from .components import ComponentCurve
-from .curves import PixelCurve
-from .results import write_results
-from .score_maps import KeptFrames, ScoreMapFolder
+from .score_evaluation import COMPONENT_SIZES, EvaluationSettings, ScoreEvaluation, on_main
 
 #: Name of the benchmark of samples that name none.
 DEFAULT_DATASET_NAME = 'anomaly'
-#: Least sizes, in pixels, of predicted and of ground-truth components: those of SegmentMeIfYouCan's anomaly track ...
-ANOMALY_TRACK = dict(min_pred_area=500, min_gt_area=100)
-#: ... and of its obstacle track.
-OBSTACLE_TRACK = dict(min_pred_area=50, min_gt_area=10)
-#: Sizes by data set; SegmentMeIfYouCan's own but for RoadAnomaly and FS_Static, which it does not evaluate.
-COMPONENT_SIZES = dict(
-    RoadAnomaly21=ANOMALY_TRACK,
-    RoadAnomaly=ANOMALY_TRACK,
-    FS_LostAndFound=ANOMALY_TRACK,
-    FS_Static=ANOMALY_TRACK,
-    RoadObstacle21=OBSTACLE_TRACK,
-    LostAndFound_test=OBSTACLE_TRACK,
-    LostAndFound_testNoKnown=OBSTACLE_TRACK)
 #: Benchmark and image path: what makes a sample distinct.
 SampleName = Tuple[str, str]
 
@@ -51,6 +29,9 @@ class AnomalyMetric(BaseMetric):
     0 normal, 1 anomaly, 255 ignored; ``img_path``; and ``dataset_name``, the benchmark that it counts for. Results are
     keyed by benchmark (``RoadAnomaly/AP``), in percent, unrounded. ``save_best='RoadAnomaly/AP'`` of mmengine's
     CheckpointHook needs ``rule='greater'``, as it cannot tell from the name.
+
+    A model with several scores gives ``anomaly_scores`` (S, H, W) and their S ``score_names``. Each score is evaluated
+    by itself: keyed ``RoadAnomaly/energy/AP``, a row of the table, a folder ``<output_dir>/energy`` of its own.
 
     Pixels are reduced as they come, on the device where the scores are, and histograms instead of images are merged
     across ranks. Every sample must be counted once: with several ranks the sampler needs ``round_up=False``.
@@ -66,9 +47,9 @@ class AnomalyMetric(BaseMetric):
             folder for a second pass, some 4 bytes a pixel (see :class:`KeptFrames`).
         per_image: Whether to write the values of each image to ``<output_dir>/per_image.csv``; they are empty where an
             image has pixels of one kind only. Benchmarks pool pixels: a mean over images is another quantity.
-        size: (height, width) that scores (bilinear) and labels (nearest) are brought to before anything is counted, as in
-            SynBoost's own evaluation at (256, 512). Results are then keyed ``RoadAnomaly@256x512/AP``, since they cannot
-            be compared with those at full size.
+        size: (height, width) that scores (bilinear) and labels (nearest) are brought to before anything is counted, as
+            in SynBoost's own evaluation at (256, 512). Results are then keyed ``RoadAnomaly@256x512/AP``, since they
+            cannot be compared with those at full size.
         ood_index: Label value or values that are anomalies, where labels are class indices instead of 0, 1, 255; all
             others are normal but for ``ignore_index``.
         ignore_index: Label value or values that are ignored.
@@ -102,42 +83,29 @@ class AnomalyMetric(BaseMetric):
                  score_dtype: Optional[str] = 'float32',
                  prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)
-        PixelCurve(mode, protocol, recalls)
-        self.mode, self.protocol, self.recalls = mode, protocol, tuple(recalls)
-        self.components = COMPONENT_SIZES if components is True else components or {}
-        for name, settings in self.components.items():
-            _check_component_settings(name, settings)
-        self.size = None if size is None else tuple(size)
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
-            raise ValueError(f'size must be (height, width), got {size!r}')
-        if self.size is not None and self.components:
-            raise ValueError('component metrics count pixels at full size: leave out size or components')
+        self.settings = EvaluationSettings(
+            mode=mode,
+            protocol=protocol,
+            recalls=tuple(recalls),
+            components=COMPONENT_SIZES if components is True else components or {},
+            all_components=components is True,
+            size=None if size is None else tuple(size),
+            per_image=per_image,
+            score_dtype=score_dtype)
         self.output_dir = output_dir if keep_results else None
-        if score_dtype is not None:
-            ScoreMapFolder('', score_dtype)
-        self.score_dtype = score_dtype
         if (format_only or per_image) and self.output_dir is None:
             raise ValueError(f'{"format_only" if format_only else "per_image"} needs an output_dir, and keep_results')
         if format_only and score_dtype is None:
             raise ValueError('format_only needs a score_dtype: without score maps nothing would be written')
-        self.all_components = components is True
-        self.per_image = per_image
         self.format_only = format_only
         self.ood_index = _values(ood_index)
         self.ignore_index = _values(ignore_index)
         self._reset()
 
     def _reset(self) -> None:
-        self._curves: Dict[str, PixelCurve] = {}
-        self._component_curves: Dict[str, ComponentCurve] = {}
-        self._kept = KeptFrames() if self.components else None
+        self._evaluations: Dict[str, ScoreEvaluation] = {}
         self._samples: List[SampleName] = []
         self._seen: set = set()
-        self._image_rows: List[dict] = []
-        keeps_maps = self.output_dir is not None and self.score_dtype is not None
-        self._maps = ScoreMapFolder(self.output_dir, self.score_dtype) if keeps_maps else None
-
-    # Samples
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Add the pixels of a batch; ``data_samples`` are the model's, as dicts."""
@@ -146,17 +114,34 @@ class AnomalyMetric(BaseMetric):
             img_path = str(sample.get('img_path'))
             if (name, img_path) in self._seen:
                 raise ValueError(f'{img_path} was counted twice for {name}')
-            scores = _map_of(sample, 'anomaly_scores', img_path, 'is the model an anomaly segmentor?')
-            if not self.format_only:
-                labels = self._labels_of(sample, scores, name, img_path)
-                try:
-                    self._count(name, img_path, scores, labels)
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f'{img_path}: {error}') from error
+            scores, score_names = self._scores_of(sample, img_path)
+            labels = None if self.format_only else self._labels_of(sample, scores, name, img_path)
+            for score_name, score in zip(score_names, scores.unsqueeze(1)):
+                evaluation = self._evaluation(score_name)
+                if labels is not None:
+                    try:
+                        evaluation.count(name, img_path, score, labels)
+                    except (TypeError, ValueError) as error:
+                        raise ValueError(f'{img_path}: {error}') from error
+                evaluation.write_map(name, img_path, score)
             self._seen.add((name, img_path))
             self._samples.append((name, img_path))
-            if self._maps is not None:
-                self._maps.write(scores, name, img_path)
+
+    def _evaluation(self, score_name: str) -> ScoreEvaluation:
+        """The evaluation of a score; '' stands for that of a model with one."""
+        if score_name not in self._evaluations:
+            folder = None if self.output_dir is None else Path(self.output_dir, score_name)
+            self._evaluations[score_name] = ScoreEvaluation(self.settings, folder)
+        return self._evaluations[score_name]
+
+    def _scores_of(self, sample: dict, img_path: str) -> Tuple[Tensor, Sequence[str]]:
+        """Scores (S, H, W) and their S names."""
+        score_names = sample.get('score_names') or ('', )
+        scores = _map_of(sample, 'anomaly_scores', img_path, 'is the model an anomaly segmentor?', len(score_names))
+        if self._evaluations and set(score_names) != set(self._evaluations):
+            raise ValueError(f'{img_path} has the scores {list(score_names)}, images before it have '
+                             f'{list(self._evaluations)}')
+        return scores, score_names
 
     def _labels_of(self, sample: dict, scores: Tensor, name: str, img_path: str) -> Tensor:
         """Labels (1, H, W) of 0, 1, 255, of the size of the scores."""
@@ -164,9 +149,9 @@ class AnomalyMetric(BaseMetric):
             raise ValueError(f'{img_path}: the labels of this split of {name} are hidden, it must not be scored here; '
                              'write its score maps with format_only=True and submit them to the benchmark')
         labels = _map_of(sample, 'gt_sem_seg', img_path, 'does the test pipeline load annotations?')
-        if scores.shape != labels.shape:
-            raise ValueError(f'{img_path}: anomaly_scores are {tuple(scores.shape)}, '
-                             f'the label is {tuple(labels.shape)}; scores must have the size of the label')
+        if scores.shape[1:] != labels.shape[1:]:
+            raise ValueError(f'{img_path}: anomaly_scores are {tuple(scores.shape[1:])}, '
+                             f'the label is {tuple(labels.shape[1:])}; scores must have the size of the label')
         if self.ood_index is not None:
             target = torch.isin(labels, self.ood_index.to(labels)).to(labels) * (ANOMALY - NORMAL) + NORMAL
         elif self.ignore_index.tolist() != [IGNORE]:
@@ -175,39 +160,6 @@ class AnomalyMetric(BaseMetric):
             return labels
         target[torch.isin(labels, self.ignore_index.to(labels))] = IGNORE
         return target
-
-    def _count(self, name: str, img_path: str, scores: Tensor, labels: Tensor) -> None:
-        """Add the pixels of a sample to all that is asked for."""
-        if self.size is not None:
-            name = f'{name}@{self.size[0]}x{self.size[1]}'
-            scores = F.interpolate(scores[None].float(), self.size, mode='bilinear', align_corners=False)[0]
-            labels = F.interpolate(labels[None].double(), self.size, mode='nearest-exact')[0].to(labels)
-        if name not in self._curves:
-            self._curves[name] = self._new_curve()
-        self._curves[name].update(scores, labels)
-        if self.all_components and name not in self.components:
-            raise ValueError(f'components=True knows the sizes of {", ".join(self.components)}, not of {name}; use '
-                             f'components={{{name!r}: dict(min_pred_area=500, min_gt_area=100)}}')
-        if name in self.components:
-            settings = self.components[name]
-            if settings.get('threshold') is None:
-                self._kept.keep(name, scores[0], labels[0])
-            else:
-                self._component_curves.setdefault(name, ComponentCurve(**settings)).update(scores[0], labels[0])
-        if self.per_image:
-            self._image_rows.append(self._values_of_image(name, img_path, scores, labels))
-
-    def _new_curve(self, mode: Optional[str] = None) -> PixelCurve:
-        return PixelCurve(mode or self.mode, self.protocol, self.recalls)
-
-    def _values_of_image(self, name: str, img_path: str, scores: Tensor, labels: Tensor) -> dict:
-        """A row of ``per_image.csv``."""
-        curve = self._new_curve('exact')
-        curve.update(scores, labels)
-        row = dict(data_set=name, img_path=img_path, num_normal=curve.num_normal, num_anomaly=curve.num_anomaly)
-        return {**row, **(curve.compute() if curve.num_normal and curve.num_anomaly else {})}
-
-    # Results
 
     def evaluate(self, size: int) -> Dict[str, float]:
         """Merge all ranks and compute the results, the same on every rank.
@@ -222,136 +174,40 @@ class AnomalyMetric(BaseMetric):
 
     def _evaluate(self, size: int) -> Dict[str, float]:
         samples = gather_object(self._samples)
-        _on_main(lambda: _check_samples([name for part in samples for name in part], size))
+        num_images = on_main(lambda: _count_samples([name for part in samples for name in part], size))
         if self.format_only:
             return {}
-        curves = self._merged_curves()
-        values = _on_main(lambda: {name: _compute(name, curve) for name, curve in curves.items()})
-        components = self._merged_components({name: result['F1_threshold'] for name, result in values.items()})
-        image_rows = gather_object(self._image_rows)
-
-        def finish() -> Dict[str, float]:
-            for name, curve in components.items():
-                values[name].update({key if key in ('sIoU', 'PPV') else f'component_{key}': value
-                                     for key, value in curve.compute().items()})
-            print_log(f'Anomaly segmentation, in %\n{_table(values)}', logger='current')
-            if self.output_dir is not None:
-                self._write_results(values, curves, [name for part in samples for name, _ in part])
-            if self.per_image:
-                self._write_image_rows([row for part in image_rows for row in part])
-            keys = {name: [key for key in result if not _is_bound(key)] for name, result in values.items()}
-            return {f'{name}/{key}': values[name][key] for name in values for key in keys[name]}
-
-        metrics = _on_main(finish)
-        return {f'{self.prefix}/{key}': value for key, value in metrics.items()} if self.prefix else metrics
+        # A rank may have had no image.
+        score_names = list(dict.fromkeys(name for part in all_gather_object(list(self._evaluations)) for name in part))
+        results: Dict[Tuple[str, str], Dict[str, float]] = {}
+        for score_name in score_names:
+            values = self._evaluation(score_name).compute(num_images)
+            results.update({(name, score_name): result for name, result in values.items()})
+        results = dict(sorted(results.items(), key=lambda item: (item[0][0], score_names.index(item[0][1]))))
+        print_log(f'Anomaly segmentation, in %\n{_table(results)}', logger='current')
+        return {
+            '/'.join(filter(None, (self.prefix, name, score_name, key))): value
+            for (name, score_name), result in results.items() for key, value in result.items() if not _is_bound(key)
+        }
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
         """Not used: :meth:`evaluate` merges curves, not lists of results."""
         raise NotImplementedError('AnomalyMetric.evaluate computes the metrics')
 
-    def _merged_curves(self) -> Dict[str, PixelCurve]:
-        """Curves of all ranks together, by benchmark; complete on the main process."""
-        names = sorted(set().union(*all_gather_object(list(self._curves))))
-        merged = {}
-        for name in names:
-            curve = self._curves.pop(name, None) or self._new_curve()
-            if curve.reducible:
-                curve.reduce(all_reduce)
-                merged[name] = curve
-            else:
-                merged.update(_gathered(name, curve))
-        return merged
 
-    def _merged_components(self, thresholds: Dict[str, float]) -> Dict[str, ComponentCurve]:
-        """Component curves of all ranks together, by benchmark; on the main process."""
-        merged: Dict[str, ComponentCurve] = {}
-        for name in thresholds:
-            if name not in self.components:
-                continue
-            curve = self._component_curves.get(name)
-            if curve is None:
-                curve = ComponentCurve(**{'threshold': thresholds[name], **_without_none(self.components[name])})
-                for scores, labels in self._kept.frames(name):
-                    curve.update(scores, labels)
-            merged.update(_gathered(name, curve))
-        return merged
-
-    def _write_results(self, values: Dict[str, dict], curves: Dict[str, PixelCurve], names: List[str]) -> None:
-        """Write ``results.json``."""
-        num_images = Counter(names)
-        data_sets = {
-            name: dict(
-                num_images=num_images[name.split('@')[0]],
-                num_normal=curve.num_normal,
-                num_anomaly=curve.num_anomaly,
-                metrics=values[name],
-                curve=curve.curve())
-            for name, curve in curves.items()
-        }
-        write_results(
-            Path(self.output_dir, 'results.json'), dict(protocol=self.protocol, mode=self.mode, data_sets=data_sets))
-
-    def _write_image_rows(self, rows: List[dict]) -> None:
-        """Write ``per_image.csv``, sorted."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        buffer = io.StringIO(newline='')
-        writer = csv.DictWriter(buffer, columns, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row['data_set'], row['img_path'])))
-        write_file(Path(self.output_dir, 'per_image.csv'), buffer.getvalue().encode())
-
-
-def _on_main(function: Callable[[], Any]) -> Any:
-    """Result of a function of the main process, on all of them.
-
-    An error is raised on all of them, too: one that waits for a result would wait for ever.
-    """
-    outcome: List[Any] = [None]
-    if is_main_process():
-        try:
-            outcome = [function()]
-        except (OSError, ValueError) as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
-
-
-def _gathered(name: str, curve: Any) -> Dict[str, Any]:
-    """The curves of all ranks merged, by name; on the main process alone."""
-    parts = gather_object(curve)
-    if not is_main_process():
-        return {}
-    for part in parts[1:]:
-        parts[0].merge(part)
-    return {name: parts[0]}
-
-
-def _compute(name: str, curve: PixelCurve) -> Dict[str, float]:
-    """Values of a benchmark; warnings and errors name it."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter('always')
-        try:
-            values = curve.compute()
-        except ValueError as error:
-            raise ValueError(f'{name}: {error}') from error
-    for warning in caught:
-        print_log(f'{name}: {warning.message}', logger='current', level=logging.WARNING)
-    return values
-
-
-def _table(values: Dict[str, Dict[str, float]]) -> PrettyTable:
-    """Results of all benchmarks; half the width of the bounds is given where it shows in the digits."""
-    keys = list(dict.fromkeys(key for result in values.values() for key in result if not _is_bound(key)))
-    table = PrettyTable(['data set', *(key for key in keys if not key.startswith('component_F1_'))])
-    for name, result in values.items():
+def _table(results: Dict[Tuple[str, str], Dict[str, float]]) -> PrettyTable:
+    """Results by benchmark and score; half the width of the bounds is given where it shows in the digits."""
+    keys = list(dict.fromkeys(key for result in results.values() for key in result if not _is_bound(key)))
+    keys = [key for key in keys if not key.startswith('component_F1_')]
+    several = any(score_name for _, score_name in results)
+    table = PrettyTable(['data set'] + ['score'] * several + keys)
+    for (name, score_name), result in results.items():
         row = []
-        for key in table.field_names[1:]:
+        for key in keys:
             spread = (result.get(f'{key}_upper', 0) - result.get(f'{key}_lower', 0)) / 2
             text = f'{result[key]:.{4 if key == "F1_threshold" else 2}f}' if key in result else '-'
             row.append(f'{text} ±{spread:.2f}' if spread >= 0.005 else text)
-        table.add_row([name, *row])
+        table.add_row([name] + [score_name] * several + row)
     return table
 
 
@@ -359,13 +215,13 @@ def _is_bound(key: str) -> bool:
     return key.endswith(('_lower', '_upper'))
 
 
-def _map_of(sample: dict, key: str, img_path: str, hint: str) -> Tensor:
-    """Tensor (1, H, W) of a field of a sample."""
+def _map_of(sample: dict, key: str, img_path: str, hint: str, num_maps: int = 1) -> Tensor:
+    """Tensor (num_maps, H, W) of a field of a sample."""
     data = sample.get(key, {}).get('data')
     if data is None:
         raise ValueError(f'{img_path}: the sample has no {key}; {hint}')
-    if data.dim() != 3 or data.size(0) != 1:
-        raise ValueError(f'{img_path}: {key} must be (1, H, W), got {tuple(data.shape)}')
+    if data.dim() != 3 or data.size(0) != num_maps:
+        raise ValueError(f'{img_path}: {key} must be ({num_maps}, H, W), got {tuple(data.shape)}')
     return data
 
 
@@ -376,26 +232,15 @@ def _values(index: Union[int, Sequence[int], None]) -> Optional[Tensor]:
     return torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
 
 
-def _without_none(settings: dict) -> dict:
-    return {key: value for key, value in settings.items() if value is not None}
-
-
-def _check_component_settings(name: str, settings: dict) -> None:
-    """Refuse settings that ComponentCurve would not take, before anything is counted."""
-    known, needed = {'threshold', 'min_pred_area', 'min_gt_area'}, {'min_pred_area', 'min_gt_area'}
-    if not isinstance(settings, dict) or not needed <= set(settings) <= known:
-        raise ValueError(f'components[{name!r}] must be a dict of min_pred_area, min_gt_area and, if wanted, threshold, '
-                         f'got {settings!r}')
-    ComponentCurve(**{'threshold': 0.0, **_without_none(settings)})
-
-
-def _check_samples(samples: Sequence[SampleName], size: int) -> None:
-    """Every sample of the test set must have been counted once."""
+def _count_samples(samples: Sequence[SampleName], size: int) -> Dict[str, int]:
+    """Images of each benchmark; every sample of the test set must have been counted once."""
     twice = [sample for sample, count in Counter(samples).items() if count > 1]
     if twice:
         name, img_path = twice[0]
         raise ValueError(f'{len(twice)} samples were counted twice, the first is {img_path} of {name}; '
                          'with several ranks the test sampler needs round_up=False')
+    num_images = Counter(name for name, _ in samples)
     if len(samples) != size:
-        counts = ', '.join(f'{count} of {name}' for name, count in sorted(Counter(name for name, _ in samples).items()))
+        counts = ', '.join(f'{count} of {name}' for name, count in sorted(num_images.items()))
         raise ValueError(f'the test set has {size} samples, {len(samples)} were counted ({counts or "none"})')
+    return dict(num_images)

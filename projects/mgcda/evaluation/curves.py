@@ -44,9 +44,9 @@ class PixelCurve:
 
     Modes, both of which give the same to the last bit for any order of the pixels and any way of splitting and merging:
 
-    * ``'streaming'`` counts pixels in bins of neighbouring scores (:class:`ScoreHistogram`), on the device where the first
-      scores are. Memory: at most 150 MB, whatever the number of pixels. Error: :meth:`compute` returns certified bounds
-      beside each value, from the best and the worst order inside the bins; they meet where the scores of a bin are all
+    * ``'streaming'`` counts pixels in bins of neighbouring scores (:class:`ScoreHistogram`), on the device where the
+      first scores are. Memory: at most 150 MB, whatever the number of pixels. Error: :meth:`compute` returns certified
+      bounds beside each value, from the best and the worst order inside the bins; they meet where the scores of a bin are all
       equal (few different scores, such as those of 8- or 16-bit files). Bounds wider than 0.05 points cause a warning.
     * ``'exact'`` keeps the float32 score of each valid pixel on the CPU and sorts once. Memory: 4 bytes a pixel. Error:
       that of float64 arithmetic.
@@ -55,8 +55,8 @@ class PixelCurve:
 
     * ``'fishyscapes'`` as above;
     * ``'rba'`` and ``'densehybrid'``: FPR at the first threshold with TPR > 0.95, strictly;
-    * ``'pebal'`` (also RPL and cDNP): FPR at the threshold with the smallest \|TPR - 0.95\|; of two such recalls the higher
-      one, and of thresholds of equal recall, below 1, the lowest;
+    * ``'pebal'`` (also RPL and cDNP): FPR at the threshold with the smallest \|TPR - 0.95\|; of two such recalls the
+      higher one, and of thresholds of equal recall, below 1, the lowest;
     * ``'smiyc'``: pixels are pooled from quantile bins of each frame in float16 (:class:`FrameQuantiles`), whatever the
       mode; every :meth:`update` is one frame.
 
@@ -156,8 +156,9 @@ class PixelCurve:
 
         Returns:
             dict: ``AP``, ``FPR95`` (and alike for each recall), ``AUROC``, ``F1``, and ``F1_threshold``: the score that
-            the pixels predicted by the best F1 exceed (by 'smiyc', where that code's threshold is a quantile, those that
-            equal it also counted; no number exists, and -inf stands, where those of score -inf are predicted). In streaming mode also ``AP_lower``, ``AP_upper`` and so on.
+            the pixels predicted by the best F1 exceed (by 'smiyc', where that code's threshold is a quantile, those
+            that equal it also counted; no number exists, and -inf stands, where those of score -inf are predicted). In
+            streaming mode also ``AP_lower``, ``AP_upper`` and so on.
 
         Raises:
             ValueError: If there is no normal or no anomaly pixel: the curve is undefined then.

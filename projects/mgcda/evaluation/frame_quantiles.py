@@ -15,9 +15,9 @@ class FrameQuantiles:
 
     Scores are rounded to float16. The thresholds of a frame are 384 quantiles of its anomaly pixels, 384 of its normal
     pixels, and one below and one above all of them; pixels of all frames are pooled over the thresholds of all frames.
-    Some 12 kB a frame. Departures: equal thresholds of several frames always count together, while the public code leaves
-    out the highest one, so that its AP depends there on the order of the frames; and the outer thresholds lie outside of
-    all scores also where float16 cannot tell them apart.
+    Some 12 kB a frame. Departures: equal thresholds of several frames always count together, while the public code
+    leaves out the highest one, so that its AP depends there on the order of the frames; and the outer thresholds lie
+    outside of all scores also where float16 cannot tell them apart.
     """
 
     def __init__(self) -> None:

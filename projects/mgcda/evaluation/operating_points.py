@@ -1,9 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """From counted pixels to AP, AUROC, FPR and F1, each with its lower and upper bound.
 
-Pixels come as *steps* of descending score. What is known of the pixels inside a step is one of two things: they all have
-the same score (a tie), or nothing, and then every order of them is possible. A value is the same for all orders up to
-that of the steps' inside, so the best and the worst inner order bound it.
+Pixels come as *steps* of descending score. What is known of the pixels inside a step is one of two things: they all
+have the same score (a tie), or nothing, and then every order of them is possible. A value is the same for all orders
+up to that of the steps' inside, so the best and the worst inner order bound it.
 """
 import math
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
@@ -15,8 +15,8 @@ class Steps(NamedTuple):
     """Consecutive steps of descending score that hold anomaly pixels; arrays (S,), S >= 1.
 
     ``threshold``: float32, the pixels of this step and all before it are those with a score of at least this.
-    ``anomalies``, ``normals``: int64, pixels of the step, at least one anomaly. ``above``: int64, normal pixels of higher
-    score than all of the step. ``tied``: bool, whether all pixels of the step have the same score.
+    ``anomalies``, ``normals``: int64, pixels of the step, at least one anomaly. ``above``: int64, normal pixels of
+    higher score than all of the step. ``tied``: bool, whether all pixels of the step have the same score.
     """
 
     threshold: np.ndarray

@@ -28,14 +28,14 @@ class ScoreHistogram:
     """Counts of pixels in bins of neighbouring float32 scores, on the device of the scores.
 
     The order of float32 numbers is that of integers of 32 bits, so no range has to be known. The upper 16 bits (sign,
-    exponent, 7 bits of the mantissa) name a cell. Cells in use share 2**22 bins evenly, by powers of two: up to 64 cells,
-    every float has a bin of its own; 4096 cells, a wide spread of scores, have 2**10 bins each, so that the scores of a
-    bin differ by a 2**-17th part at most; the most is 2**-13, with all cells in use. Around 1 and -1 every float always
-    has its own bin. Each bin also knows whether all its pixels have one and the same score, so that ties and rounded
-    scores lose nothing.
+    exponent, 7 bits of the mantissa) name a cell. Cells in use share 2**22 bins evenly, by powers of two: up to 64
+    cells, every float has a bin of its own; 4096 cells, a wide spread of scores, have 2**10 bins each, so that the
+    scores of a bin differ by a 2**-17th part at most; the most is 2**-13, with all cells in use. Around 1 and -1 every
+    float always has its own bin. Each bin also knows whether all its pixels have one and the same score, so that ties
+    and rounded scores lose nothing.
 
-    The bins depend only on which cells are in use, hence on the pixels and not on their order: histograms of parts merge
-    to the very histogram of the whole. Memory: at most 20 bytes a bin, 150 MB, whatever the number of pixels.
+    The bins depend only on which cells are in use, hence on the pixels and not on their order: histograms of parts
+    merge to the very histogram of the whole. Memory: at most 20 bytes a bin, 150 MB, whatever the number of pixels.
     """
 
     def __init__(self) -> None:

@@ -57,8 +57,8 @@ class ScoreMapFolder:
 class KeptFrames:
     """Scores and labels of frames in a temporary folder, deleted with this object.
 
-    A frame takes 4 bytes for each valid pixel, the others being dropped, and 1 byte for each label. The folder lies where
-    Python's ``tempfile`` puts it: the variable TMPDIR names another place.
+    A frame takes 4 bytes for each valid pixel, the others being dropped, and 1 byte for each label. The folder lies
+    where Python's ``tempfile`` puts it: the variable TMPDIR names another place.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,8 @@ class KeptFrames:
         """Keep a frame: scores (H, W), labels (H, W) of 0, 1, 255."""
         frames = self._frames.setdefault(dataset_name, [])
         path = Path(self._folder.name, f'{len(self._frames)}_{len(frames)}.npz')
-        np.savez(path, scores=scores[labels != IGNORE].float().cpu().numpy(), labels=labels.to(torch.uint8).cpu().numpy())
+        valid_scores = scores[labels != IGNORE].float().cpu().numpy()
+        np.savez(path, scores=valid_scores, labels=labels.to(torch.uint8).cpu().numpy())
         frames.append(path)
 
     def frames(self, dataset_name: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:

@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
-from mgcda.scores import build_score
+from mgcda.scores import build_scores
 
 #: Child that holds what only training needs; it is absent from deployed models.
 TRAIN_ONLY = 'train_only'
@@ -18,7 +18,8 @@ class AnomalyMixin:
 
     Put it in front of the segmentor: ``class AnomalySegmentor(AnomalyMixin, EncoderDecoder)``. Predictions get
     ``anomaly_scores`` (PixelData, float32, (1, H, W) at the original image size, larger = more anomalous) beside
-    ``seg_logits`` and ``pred_sem_seg``.
+    ``seg_logits`` and ``pred_sem_seg``. Of several scores they are (S, H, W), and the metainfo ``score_names`` says
+    which; they cost one forward pass.
 
     In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
     losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
@@ -27,22 +28,30 @@ class AnomalyMixin:
     Args:
         score (str or dict, optional): Score of the class logits, by its name in ``mgcda.scores``: 'entropy' or
             ``dict(type='energy', temperature=1.0)``. None takes the logit margin of a binary head. Defaults to None.
+        scores (list, optional): Several of them in place of ``score``, each reported under its name.
+            Defaults to None.
         train_only (dict, optional): Modules that only training needs: ``projector`` and ``contrast``, or nothing.
             Defaults to None.
 
     Raises:
-        ValueError: If the head is not binary and no ``score`` is given, or if ``train_only`` lacks one of the two.
+        ValueError: If the head is not binary and no score is given, if there are both ``score`` and ``scores`` or two
+            scores of one name, or if ``train_only`` lacks one of the two.
     """
 
     def __init__(self,
                  *args,
                  score: Optional[Union[str, dict]] = None,
+                 scores: Optional[List[Union[str, dict]]] = None,
                  train_only: OptConfigType = None,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if score is None and self.num_classes != 2:
+        if score is not None and scores is not None:
+            raise ValueError(f'give either score or scores, got {score!r} and {scores!r}')
+        if score is None and scores is None and self.num_classes != 2:
             raise ValueError(f"a head of {self.num_classes} classes needs a score, such as score='energy'")
-        self.scorer = None if score is None else build_score(score)
+        cfgs = [score] if score is not None else scores
+        self.scorers = None if cfgs is None else build_scores(cfgs)
+        self.score_names = None if scores is None else tuple(self.scorers)
         if train_only is not None:
             if set(train_only) != {'projector', 'contrast'}:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
@@ -106,11 +115,13 @@ class AnomalyMixin:
         data_samples = super().postprocess_result(seg_logits, data_samples)
         for sample in data_samples:
             logits = sample.seg_logits.data
-            if self.scorer is None:
+            if self.scorers is None:
                 scores = logits[1:] - logits[:1]
             else:
-                scores = self.scorer(dict(seg_logits=logits[None]))
+                scores = torch.cat([scorer(dict(seg_logits=logits[None])) for scorer in self.scorers.values()])
             sample.set_data(dict(anomaly_scores=PixelData(data=scores)))
+            if self.score_names is not None:
+                sample.set_metainfo(dict(score_names=self.score_names))
         return data_samples
 
 
