@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from mgcda.evaluation.results import method_name, read_results, write_results
+from mgcda.evaluation.results import differences, method_name, read_methods, read_results, write_results
 
 
 def results(**changes):
@@ -93,3 +93,31 @@ def test_a_missing_file_is_named(tmp_path):
 def test_names_of_methods():
     assert method_name('work_dirs/mgcda/results.json') == 'mgcda'
     assert method_name('work_dirs/pebal.json') == 'pebal'
+
+
+def test_differences_of_methods(tmp_path):
+    def of(**data_sets):
+        return dict(data_sets={name: dict(num_images=counts[0], num_normal=counts[1], num_anomaly=counts[2])
+                               for name, counts in data_sets.items()})
+
+    methods = dict(
+        a=of(RoadAnomaly21=(10, 5, 5), Own=(3, 5, 5), LostAndFound_test=(1203, 1, 1)),
+        b=of(RoadAnomaly21=(9, 5, 5), Own=(3, 5, 4), **{'FS_Static@256x512': (1030, 2, 3)}))
+    assert differences(methods, ['RoadAnomaly21']) == [
+        'RoadAnomaly21 has 10 images, but 9 were used for b: these results do not compare with others.'
+    ]
+    assert differences(methods, ['Own']) == [
+        'The results on Own are of other images or labels: a 5 normal and 5 anomaly pixels, b 5 normal and 4 anomaly '
+        'pixels.'
+    ]
+    assert differences(methods, ['LostAndFound_test', 'Absent']) == []
+    assert differences(methods, ['FS_Static@256x512'])[0].startswith('FS_Static@256x512 has 30 images, but 1030 were')
+
+
+def test_methods_have_names_of_their_own(tmp_path):
+    for folder in 'ab':
+        write_results(tmp_path / folder / 'scores/results.json', results())
+    paths = sorted(tmp_path.rglob('results.json'))
+    assert list(read_methods(paths, ['A', 'B'])) == ['A', 'B']
+    with pytest.raises(ValueError, match='several of the results are named scores: tell them apart with --names'):
+        read_methods(paths)

@@ -63,8 +63,9 @@ def read_labels(tested: Path) -> np.ndarray:
     return np.stack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) == 2 for path in paths])
 
 
-def test_results_are_those_of_the_test(tested, evaluate, tmp_path) -> None:
+def test_results_are_those_of_the_test(tested, evaluate, tmp_path, capsys) -> None:
     results = evaluate(tested / 'maps', '--out', tmp_path / 'r.json')
+    assert f'RoadAnomaly has 60 images, but 3 were used for {tested / "maps"}: ' in capsys.readouterr().out
     assert results == expected_results() and len(results) >= 8
     written, original = (read_results(path) for path in (tmp_path / 'r.json', tested / 'maps/results.json'))
     for name, entry in original['data_sets'].items():

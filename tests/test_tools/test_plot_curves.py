@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mgcda.evaluation import PixelCurve
-from mgcda.evaluation.results import write_results
+from mgcda.evaluation.results import read_results, write_results
 
 
 @pytest.fixture(scope='module')
@@ -32,6 +32,10 @@ def tool(load_tool):
     return load_tool('tools/analysis_tools/plot_curves.py')
 
 
+def entries_of(tool, files) -> list:
+    return [tool.entry_of(read_results(path), 'RoadAnomaly', str(path)) for path in files]
+
+
 def run(tool, *arguments) -> None:
     tool.main([str(argument) for argument in arguments])
 
@@ -52,7 +56,7 @@ def test_pictures_are_written(tool, files, tmp_path, suffix, signature) -> None:
 
 
 def test_curves_are_those_of_the_files(tool, files) -> None:
-    entries = [tool.read_entry(str(path), 'RoadAnomaly') for path in files]
+    entries = entries_of(tool, files)
     left, right = tool.draw(entries, ['good', 'perfect'], 'RoadAnomaly', log=False).axes
     metrics = entries[0]['metrics']
     recall, precision = left.lines[0].get_data()
@@ -68,8 +72,26 @@ def test_curves_are_those_of_the_files(tool, files) -> None:
     assert left.lines[0].get_color() == right.lines[0].get_color() != left.lines[1].get_color()
 
 
+def test_what_differs_is_said(tool, files, tmp_path, capsys) -> None:
+    content = read_results(files[0])
+    content['protocol'] = 'pebal'
+    content['data_sets']['RoadAnomaly'].update(num_images=60, num_normal=7)
+    write_results(tmp_path / 'other.json', content)
+    out = tmp_path / 'a.svg'
+    run(tool, *files, tmp_path / 'other.json', '--dataset', 'RoadAnomaly', '--out', out)
+    assert 'good, fishyscapes (AP ' in out.read_text() and 'other, pebal (AP ' in out.read_text()
+    printed = capsys.readouterr().out
+    assert 'RoadAnomaly has 60 images, but 1 were used for good, perfect: these results do not compare' in printed
+    assert 'of other images or labels: good ' in printed and 'other 7 normal and' in printed
+    (tmp_path / 'good').mkdir()
+    write_results(tmp_path / 'good/results.json', content)
+    with pytest.raises(ValueError, match='several of the results are named good: tell them apart with --names'):
+        run(tool, *files, tmp_path / 'good/results.json', '--dataset', 'RoadAnomaly', '--out', out)
+    assert list(tmp_path.glob('.*')) == []
+
+
 def test_the_logarithmic_scale_shows_the_low_rates(tool, files) -> None:
-    entries = [tool.read_entry(str(path), 'RoadAnomaly') for path in files]
+    entries = entries_of(tool, files)
     right = tool.draw(entries, ['good', 'perfect'], 'RoadAnomaly', log=True).axes[1]
     assert right.get_xscale() == 'log' and right.get_xlim()[1] == 1
     assert right.get_xlim()[0] in (1e-4, 1e-3, 1e-2)
@@ -77,16 +99,16 @@ def test_the_logarithmic_scale_shows_the_low_rates(tool, files) -> None:
 
 
 def test_many_methods_differ_in_colour_or_line(tool, files) -> None:
-    entries = [tool.read_entry(str(files[0]), 'RoadAnomaly')] * 20
+    entries = entries_of(tool, files[:1]) * 20
     left = tool.draw(entries, [str(i) for i in range(20)], 'RoadAnomaly', log=False).axes[0]
     assert len({(line.get_color(), line.get_linestyle()) for line in left.lines}) == 20
 
 
 def test_wrong_arguments(tool, files, tmp_path) -> None:
     out = tmp_path / 'a.png'
-    with pytest.raises(ValueError, match='has no results on Static, but on RoadAnomaly, FS_Static'):
+    with pytest.raises(ValueError, match='good has no results on Static, but on RoadAnomaly, FS_Static'):
         run(tool, *files, '--dataset', 'Static', '--out', out)
-    with pytest.raises(ValueError, match='results.json has no curve of FS_Static'):
+    with pytest.raises(ValueError, match='good has no curve of FS_Static'):
         run(tool, *files, '--dataset', 'FS_Static', '--out', out)
     for options in (['--out', tmp_path / 'a.bmp'], ['--out', out, '--names', 'A']):
         with pytest.raises(SystemExit):

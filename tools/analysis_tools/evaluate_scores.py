@@ -32,7 +32,7 @@ from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
 from mgcda.evaluation import AnomalyMetric  # noqa: E402
 from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES  # noqa: E402
 from mgcda.evaluation.curves import MODES, PROTOCOLS  # noqa: E402
-from mgcda.evaluation.results import read_results, write_results  # noqa: E402
+from mgcda.evaluation.results import differences, read_results, write_results  # noqa: E402
 from mgcda.evaluation.score_files import find_scores, read_scores  # noqa: E402
 from mgcda.evaluation.submission_smiyc import frame_id  # noqa: E402
 from mgcda.files import write_file  # noqa: E402
@@ -196,8 +196,10 @@ def evaluate(sets: Sequence[ScoredImages], args: argparse.Namespace) -> Dict[str
             bar.update()
         print()
         results = metric.evaluate(len(images))
+        content = read_results(os.path.join(folder, 'results.json'))
+        print(*differences({args.scores: content}, list(content['data_sets'])), sep='\n')
         if args.out:
-            write_results(args.out, read_results(os.path.join(folder, 'results.json')))
+            write_results(args.out, content)
         if args.per_image:
             write_file(args.per_image, Path(folder, 'per_image.csv').read_bytes())
     return results

@@ -5,6 +5,7 @@
         --dataset RoadAnomaly --out work_dirs/curves.pdf
 """
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from matplotlib.axes import Axes
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.evaluation.results import method_name, read_results  # noqa: E402
+from mgcda.evaluation.results import differences, read_methods  # noqa: E402
+from mgcda.files import write_file  # noqa: E402
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart; more methods repeat them with other lines.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -44,18 +46,24 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def read_entry(path: str, data_set: str) -> Dict[str, Any]:
-    """Metrics and curve of a data set.
+def entry_of(content: Dict[str, Any], data_set: str, name: str) -> Dict[str, Any]:
+    """Metrics and curve of a data set in the results of a method.
 
     Raises:
-        ValueError: The file has no such data set, or no curve of it.
+        ValueError: They have no such data set, or no curve of it.
     """
-    data_sets = read_results(path)['data_sets']
+    data_sets = content['data_sets']
     if data_set not in data_sets:
-        raise ValueError(f'{path} has no results on {data_set}, but on {", ".join(data_sets)}')
+        raise ValueError(f'{name} has no results on {data_set}, but on {", ".join(data_sets)}')
     if 'curve' not in data_sets[data_set]:
-        raise ValueError(f'{path} has no curve of {data_set}')
+        raise ValueError(f'{name} has no curve of {data_set}')
     return data_sets[data_set]
+
+
+def labels_of(methods: Dict[str, Dict[str, Any]]) -> List[str]:
+    """Names of the methods, with their protocols where these differ."""
+    several = len({content['protocol'] for content in methods.values()}) > 1
+    return [f'{name}, {content["protocol"]}' if several else name for name, content in methods.items()]
 
 
 def label_of(name: str, metrics: Dict[str, float], keys: Sequence[str]) -> str:
@@ -116,16 +124,17 @@ def smallest_rate(entries: Sequence[Dict[str, Any]]) -> float:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
-    names = args.names or [method_name(path) for path in args.results]
-    entries = [read_entry(path, args.dataset) for path in args.results]
+    methods = read_methods(args.results, args.names)
+    entries = [entry_of(content, args.dataset, name) for name, content in methods.items()]
     plt.switch_backend('Agg')  # no window, and no display needed
     with plt.rc_context(STYLE):
-        figure = draw(entries, names, args.dataset, args.log)
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        figure = draw(entries, labels_of(methods), args.dataset, args.log)
         metadata = {'.pdf': dict(CreationDate=None), '.svg': dict(Date=None)}.get(Path(args.out).suffix.lower())
-        figure.savefig(args.out, dpi=args.dpi, metadata=metadata)
+        picture = io.BytesIO()
+        figure.savefig(picture, format=Path(args.out).suffix[1:].lower(), dpi=args.dpi, metadata=metadata)
         plt.close(figure)
-    print(f'written to {args.out}')
+    write_file(args.out, picture.getvalue())
+    print(*differences(methods, [args.dataset]), f'written to {args.out}', sep='\n')
 
 
 if __name__ == '__main__':

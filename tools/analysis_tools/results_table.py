@@ -4,7 +4,7 @@
     python tools/analysis_tools/results_table.py work_dirs/a/results.json work_dirs/b/results.json --names A B \
         --metrics AP FPR95 --published mgcda
 
-A row for each method, columns for each data set and metric, in percent. Numbers that papers report are marked as
+A row for each method, columns for each data set and metric, in percent but for ``F1_threshold``. Numbers that papers report are marked as
 quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
 """
 import argparse
@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are imported, and the table goes there
     from mgcda.evaluation.published import read_published
-    from mgcda.evaluation.results import method_name, read_results
+    from mgcda.evaluation.results import differences, read_methods
     from mgcda.files import write_file
 
 ABSENT = '–'
@@ -66,9 +66,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def own_row(path: str, name: str) -> Row:
-    """The row of a ``results.json``."""
-    content = read_results(path)
+def own_row(content: Dict[str, Any], name: str) -> Row:
+    """The row of the content of a ``results.json``."""
     values: Dict[str, Dict[str, float]] = {}
     spread: Dict[str, Dict[str, float]] = {}
     for data_set, entry in content['data_sets'].items():
@@ -131,6 +130,8 @@ def text_of(row: Row, data_set: str, metric: str) -> str:
     if isinstance(value, str):
         return value
     spread = row.spread.get(data_set, {}).get(metric, 0)
+    if metric == 'F1_threshold':
+        return f'{value:.6g}'
     return f'{value:.2f}' + (f' ±{spread:.2f}' if spread >= 0.005 else '')
 
 
@@ -208,8 +209,8 @@ FORMATS = dict(markdown=markdown, csv=to_csv, json=to_json)
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
-    names = args.names or [method_name(path) for path in args.results]
-    rows = [own_row(path, name) for path, name in zip(args.results, names)]
+    methods = read_methods(args.results, args.names)
+    rows = [own_row(content, name) for name, content in methods.items()]
     notes: List[str] = []
     if args.published is not None:
         quoted, notes = quoted_rows(args.published)
@@ -217,7 +218,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     columns = find_columns(rows, args.metrics, args.data_sets)
     shown = {name for name, _ in columns}
     rows = [row for row in rows if row.source is None or shown & row.values.keys()]
+    remarks = differences(methods, [name for name, _ in columns])
     text = FORMATS[args.format](rows, columns, notes)
+    if args.format == 'markdown':
+        text += ''.join(f'\n{remark}\n' for remark in remarks)
+    else:
+        print(*remarks, sep='\n', end='\n' * bool(remarks), file=sys.stderr)
     if args.out:
         write_file(args.out, text.encode())
     else:

@@ -2,11 +2,13 @@
 """``results.json``: what one evaluation found, for tables and plots."""
 import json
 import math
+from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
+from mgcda.datasets.official import official_num_images
 from mgcda.files import write_file
 
 #: Version of the layout of the file.
@@ -57,6 +59,47 @@ def method_name(path: Union[str, Path]) -> str:
     """Name of a method by the file of its results: that of the folder where the file is plain ``results.json``."""
     path = Path(path).resolve()
     return path.parent.name if path.name == 'results.json' else path.stem
+
+
+def read_methods(paths: Sequence[Union[str, Path]], names: Optional[Sequence[str]] = None) -> Dict[str, Dict[str, Any]]:
+    """Results of several methods by their names, by default those of :func:`method_name`.
+
+    Raises:
+        FileNotFoundError: As :func:`read_results`.
+        ValueError: Two of one name; as :func:`read_results`.
+    """
+    names = names or [method_name(path) for path in paths]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f'several of the results are named {", ".join(twice)}: tell them apart with --names')
+    return {name: read_results(path) for name, path in zip(names, paths)}
+
+
+def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str]) -> List[str]:
+    """What keeps results from being compared, beside protocols: incomplete benchmarks, and other images or labels.
+
+    Args:
+        results: Method -> its results, as :func:`read_results` gives them.
+        data_sets: Those to look at.
+
+    Returns:
+        A sentence for each thing.
+    """
+    found, official = [], official_num_images()
+    for name in data_sets:
+        entries = {method: content['data_sets'][name] for method, content in results.items()
+                   if name in content['data_sets']}
+        wanted = official.get(name.split('@')[0])  # 'RoadAnomaly@256x512' is counted at a reduced size
+        counts = {entry['num_images'] for entry in entries.values()} - {wanted}
+        if wanted is not None and counts:
+            methods = [method for method, entry in entries.items() if entry['num_images'] != wanted]
+            found.append(f'{name} has {wanted} images, but {" or ".join(map(str, sorted(counts)))} were used for '
+                         f'{", ".join(methods)}: these results do not compare with others.')
+        if len({(entry['num_normal'], entry['num_anomaly']) for entry in entries.values()}) > 1:
+            found.append(f'The results on {name} are of other images or labels: ' + ', '.join(
+                f'{method} {entry["num_normal"]} normal and {entry["num_anomaly"]} anomaly pixels'
+                for method, entry in entries.items()) + '.')
+    return found
 
 
 def _to_json(value: Any) -> Any:
