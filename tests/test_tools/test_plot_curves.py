@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image
 
 from mgcda.evaluation import PixelCurve
@@ -50,14 +51,15 @@ def test_pictures_are_written(tool, files, tmp_path, suffix, signature) -> None:
             assert image.width == 1800 and len(image.convert('RGB').getcolors(1 << 20)) > 50
     if suffix == '.svg':
         text = out.read_text()
-        assert 'good (AP ' in text and 'perfect (AUROC 100.0, FPR95 0.0)' in text and 'RoadAnomaly' in text
+        assert 'good (AP ' in text and 'perfect (AP 100.0, AUROC 100.0, FPR95 0.0)' in text and 'RoadAnomaly' in text
         run(tool, *files, '--dataset', 'RoadAnomaly', '--out', out, '--names', 'A', 'B', '--log')
         assert 'A (AP ' in out.read_text()
 
 
 def test_curves_are_those_of_the_files(tool, files) -> None:
     entries = entries_of(tool, files)
-    left, right = tool.draw(entries, ['good', 'perfect'], 'RoadAnomaly', log=False).axes
+    figure = tool.draw(entries, ['good', 'perfect'], 'RoadAnomaly', log=False)
+    left, right = figure.axes
     metrics = entries[0]['metrics']
     recall, precision = left.lines[0].get_data()
     # The area under the drawn steps is AP, that under the ROC AUROC, both but for the sampling of the points.
@@ -66,9 +68,11 @@ def test_curves_are_those_of_the_files(tool, files) -> None:
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
     assert abs(100 * np.trapezoid(tpr, fpr) - metrics['AUROC']) < 0.1
     assert right.lines[1].get_data() == ([metrics['FPR95'] / 100], [0.95])
-    assert [text.get_text() for text in left.get_legend().get_texts()] == [
-        f'good (AP {metrics["AP"]:.1f})', 'perfect (AP 100.0)'
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        f'good (AP {metrics["AP"]:.1f}, AUROC {metrics["AUROC"]:.1f}, FPR95 {metrics["FPR95"]:.1f})',
+        'perfect (AP 100.0, AUROC 100.0, FPR95 0.0)'
     ]
+    assert figure.legends[0].legend_handles[0].get_color() == left.lines[0].get_color()
     assert left.lines[0].get_color() == right.lines[0].get_color() != left.lines[1].get_color()
 
 
@@ -96,6 +100,20 @@ def test_the_logarithmic_scale_shows_the_low_rates(tool, files) -> None:
     assert right.get_xscale() == 'log' and right.get_xlim()[1] == 1
     assert right.get_xlim()[0] in (1e-4, 1e-3, 1e-2)
     assert all((line.get_xdata() > 0).all() for line in (right.lines[0], right.lines[2]))
+
+
+@pytest.mark.parametrize('log', [False, True])
+@pytest.mark.parametrize('names', [['mgcda_r50_' * 4 + 'cityscapes', 'a name of several words ' * 9], list('abc') * 6])
+def test_long_and_many_names_leave_room_for_the_curves(tool, files, names, log) -> None:
+    entries = (entries_of(tool, files) * len(names))[:len(names)]
+    with plt.rc_context(tool.STYLE):
+        figure = tool.draw(entries, names, 'RoadAnomaly', log)
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+        lowest = min(axes.get_tightbbox().y0 for axes in figure.axes)
+    assert figure.bbox.x0 <= legend.x0 and legend.x1 <= figure.bbox.x1 and figure.bbox.y0 <= legend.y0
+    # But for the padding of the legend.
+    assert legend.y1 - 5 <= lowest and all(axes.bbox.width > 0.3 * figure.bbox.width for axes in figure.axes)
 
 
 def test_many_methods_differ_in_colour_or_line(tool, files) -> None:

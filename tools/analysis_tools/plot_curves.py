@@ -8,12 +8,14 @@ import argparse
 import io
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
@@ -24,6 +26,9 @@ from mgcda.files import write_file  # noqa: E402
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 LINES = ('-', '--', ':', '-.')
 RECALL = 0.95
+#: What the legend gives, and its letters a line.
+VALUES = ('AP', 'AUROC', 'FPR95')
+LABEL_WIDTH = 110
 STYLE = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.3,
          'svg.hashsalt': 'mgcda', 'svg.fonttype': 'none', 'pdf.fonttype': 42}
 SUFFIXES = ('.png', '.pdf', '.svg')
@@ -66,48 +71,48 @@ def labels_of(methods: Dict[str, Dict[str, Any]]) -> List[str]:
     return [f'{name}, {content["protocol"]}' if several else name for name, content in methods.items()]
 
 
-def label_of(name: str, metrics: Dict[str, float], keys: Sequence[str]) -> str:
-    """Name of a method with its values in percent."""
-    return f'{name} ({", ".join(f"{key} {metrics[key]:.1f}" for key in keys if key in metrics)})'
+def label_of(name: str, metrics: Dict[str, float]) -> str:
+    """Name of a method with its values in percent, in lines that the picture has room for."""
+    values = ', '.join(f'{key} {metrics[key]:.1f}' for key in VALUES if key in metrics)
+    return '\n'.join(textwrap.wrap(f'{name} ({values})', LABEL_WIDTH))
 
 
-def draw_precision_recall(axes: Axes, entry: Dict[str, Any], name: str, style: dict) -> None:
+def draw_precision_recall(axes: Axes, entry: Dict[str, Any], style: dict) -> Line2D:
     """Precision over recall, as the steps that AP sums up: of each recall, that of the next point."""
     curve = entry['curve']
     recall, precision = np.append(0, curve['recall']), np.append(curve['precision'][:1], curve['precision'])
-    axes.step(recall, precision, where='pre', label=label_of(name, entry['metrics'], ('AP', )), **style)
+    return axes.step(recall, precision, where='pre', **style)[0]
 
 
-def draw_roc(axes: Axes, entry: Dict[str, Any], name: str, style: dict, log: bool) -> None:
-    """True over false positive rate, with a point at FPR95."""
+def draw_roc(axes: Axes, entry: Dict[str, Any], style: dict, lowest: float) -> None:
+    """True over false positive rate, with a point at FPR95; rates below ``lowest`` are drawn there."""
     curve, metrics = entry['curve'], entry['metrics']
     fpr, recall = np.concatenate([[0], curve['fpr'], [1]]), np.concatenate([[0], curve['recall'], [1]])
-    if log:
-        fpr = np.maximum(fpr, np.finfo(float).tiny)
-    axes.plot(fpr, recall, label=label_of(name, metrics, ('AUROC', 'FPR95')), **style)
+    axes.plot(np.maximum(fpr, lowest), recall, **style)
     if 'FPR95' in metrics:
-        axes.plot(metrics['FPR95'] / 100, RECALL, 'o', color=style['color'], markersize=4, zorder=3, clip_on=False)
+        axes.plot(
+            max(metrics['FPR95'] / 100, lowest), RECALL, 'o', color=style['color'], markersize=4, zorder=3, clip_on=False)
 
 
 def draw(entries: Sequence[Dict[str, Any]], names: Sequence[str], data_set: str, log: bool) -> plt.Figure:
-    """Both curves side by side."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2 + 0.16 * len(names)), layout='constrained')
-    for number, (entry, name) in enumerate(zip(entries, names)):
+    """Both curves side by side, above a legend."""
+    labels, lines = [label_of(name, entry['metrics']) for name, entry in zip(names, entries)], []
+    lowest = smallest_rate(entries) if log else 0.0
+    num_rows = sum(1 + label.count('\n') for label in labels)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4 + 0.2 * num_rows), layout='constrained')
+    for number, entry in enumerate(entries):
         style = dict(color=COLOURS[number % len(COLOURS)], linestyle=LINES[number // len(COLOURS) % len(LINES)],
                      linewidth=1.5)
-        draw_precision_recall(left, entry, name, style)
-        draw_roc(right, entry, name, style, log)
+        lines.append(draw_precision_recall(left, entry, style))
+        draw_roc(right, entry, style, lowest)
     for axes in (left, right):
         axes.set(ylim=(0, 1.01), box_aspect=1)
-        axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.14), frameon=False)
     left.set(xlabel='recall', ylabel='precision', xlim=(0, 1), title='Precision and recall')
     right.axhline(RECALL, color='grey', linewidth=0.8, linestyle=':', zorder=0)
     right.set(xlabel='false positive rate', ylabel='true positive rate', title='ROC; points: FPR at 95 % TPR')
-    if log:
-        right.set(xscale='log', xlim=(smallest_rate(entries), 1))
-    else:
-        right.set(xlim=(0, 1))
+    right.set(xscale='log' if log else 'linear', xlim=(lowest, 1))
     figure.suptitle(data_set)
+    figure.legend(lines, labels, loc='outside lower center', frameon=False)
     return figure
 
 
