@@ -5,7 +5,7 @@ from typing import Dict, Optional, Sequence
 
 from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
                           guard_checkpoints, load_config, prepare_launcher, stop_processes, unwrap)
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -40,9 +40,18 @@ def enable_tta(cfg: Config) -> None:
     missing = [key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None]
     if missing:
         raise ValueError(f'--tta needs {" and ".join(missing)} in the config')
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    set_pipeline(cfg.test_dataloader.dataset, cfg.tta_pipeline)
     cfg.tta_model.module = cfg.model
     cfg.model = cfg.tta_model
+
+
+def set_pipeline(dataset: ConfigDict, pipeline: Sequence[dict]) -> None:
+    """Set the pipeline of a data set, or of all that a wrapper such as ConcatDataset holds."""
+    children = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
+    for child in children:
+        set_pipeline(child, pipeline)
+    if not children:
+        dataset.pipeline = pipeline
 
 
 def enable_output(cfg: Config, folder: str) -> None:

@@ -1,6 +1,16 @@
 # The public benchmarks at their own resolution, each reported under its own name. Other configs take from here the sets
 # that they test on; tools/check_data.py says whether the files are right.
 test_pipeline = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')]
+# tools/test.py --tta: scores averaged over three scales, each also flipped.
+tta_model = dict(type='AnomalyTTAModel')
+tta_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[dict(type='Resize', scale_factor=factor, keep_ratio=True) for factor in (0.75, 1.0, 1.25)],
+                    [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+                    [dict(type='LoadAnomalyAnnotations')], [dict(type='PackDissimilarityInputs')]])
+]
 road_anomaly = dict(
     type='RoadAnomalyDataset',
     dataset_name='RoadAnomaly',

@@ -1,6 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .anomaly_mixin import AnomalyMixin
 from .anomaly_segmentor import AnomalySegmentor, CascadeAnomalySegmentor
+from .anomaly_tta import AnomalyTTAModel
 from .dissimilarity_segmentor import DissimilaritySegmentor
 
-__all__ = ['AnomalyMixin', 'AnomalySegmentor', 'CascadeAnomalySegmentor', 'DissimilaritySegmentor']
+__all__ = [
+    'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor', 'DissimilaritySegmentor'
+]
