@@ -26,10 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'projects'))
 
 from mgcda.apis.inference import find_pipeline  # noqa: E402
+from mgcda.datasets.official import official_num_images  # noqa: E402
 from mgcda.evaluation.results import read_results  # noqa: E402
 from mgcda.evaluation.score_files import find_scores, read_scores  # noqa: E402
-from mgcda.evaluation.submission_smiyc import (IMAGE_ENDING, SET_OF_BENCHMARK, SMIYC_SETS, RankMap,  # noqa: E402
-                                               check_frames, check_smiyc, frame_id, smiyc_path, to_float16,
+from mgcda.evaluation.submission_smiyc import (FOLDER, IMAGE_ENDING, SET_OF_BENCHMARK, SMIYC_SETS,  # noqa: E402
+                                               RankMap, check_frames, check_smiyc, frame_id, smiyc_path, to_float16,
                                                write_smiyc)
 from mgcda.files import write_file  # noqa: E402
 
@@ -75,16 +76,34 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def export_smiyc(args: argparse.Namespace) -> None:
     """Write the files of SegmentMeIfYouCan and read them back."""
-    if not args.method or '/' in args.method:
-        raise ValueError(f"--method must be a name without '/', got {args.method!r}")
-    folder = smiyc_path(args.out, args.method, '', '').parent
+    if not args.method or '/' in args.method or args.method.startswith('.'):
+        raise ValueError(f"--method must be a name without '/', and without '.' in front, got {args.method!r}")
+    folder = Path(args.out, FOLDER, args.method)
     if folder.exists() and not args.overwrite:
         raise ValueError(f'{folder} exists already: write to another folder, or replace it with --overwrite')
     sets = find_sets(Path(args.scores), args.suffix)
     for name, maps in sets.items():
         check_frames(name, maps, args.partial)
     sizes = image_sizes(args.images, sets)
-    shutil.rmtree(folder, ignore_errors=True)
+    # What is complete and right takes its name, and the place of an earlier export, only then.
+    temporary = f'.{args.method}.tmp'
+    try:
+        notes = write_sets(sets, temporary, args)
+        counts = check_smiyc(args.out, temporary, args.partial, sizes)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(temporary).rename(folder)
+    finally:
+        shutil.rmtree(folder.with_name(temporary), ignore_errors=True)
+    for name, splits in counts.items():
+        absent = [split for split in SMIYC_SETS[name] if split not in splits]
+        print(f'{name}: ' + ', '.join(f'{count} of {split}' for split, count in splits.items()) +
+              (f'; nothing of {", ".join(absent)}' if absent else ''))
+    print(*notes, f'written to {folder} and read back', sep='\n')
+
+
+def write_sets(sets: Dict[str, Dict[str, Path]], method: str, args: argparse.Namespace) -> List[str]:
+    """Write the files of all sets; what float16 leaves of the scores of each."""
+    shutil.rmtree(Path(args.out, FOLDER, method), ignore_errors=True)
     bar = ProgressBar(sum(map(len, sets.values())))
     notes = []
     for name, maps in sets.items():
@@ -96,19 +115,14 @@ def export_smiyc(args: argparse.Namespace) -> None:
                 rounded = to_float16(scores) if rank_map is None else rank_map(scores)
             except ValueError as error:
                 raise ValueError(f'{path}: {error} (--map rank)') from error
-            write_smiyc(smiyc_path(args.out, args.method, name, frame), rounded)
+            write_smiyc(smiyc_path(args.out, method, name, frame), rounded)
             before += count_different(scores)
             after += count_different(rounded)
             bar.update()
         notes.append(f'{name}: {after[0]} of {before[0]} different scores, counted in each frame, are still different; '
                      f'among the largest hundredth of each frame {after[1]} of {before[1]}')
-    counts = check_smiyc(args.out, args.method, args.partial, sizes)
     print()
-    for name, splits in counts.items():
-        absent = [split for split in SMIYC_SETS[name] if split not in splits]
-        print(f'{name}: ' + ', '.join(f'{count} of {split}' for split, count in splits.items()) +
-              (f'; nothing of {", ".join(absent)}' if absent else ''))
-    print(*notes, f'written to {folder} and read back', sep='\n')
+    return notes
 
 
 def find_sets(root: Path, suffix: Optional[str]) -> Dict[str, Dict[str, Path]]:
@@ -188,15 +202,28 @@ def export_fishyscapes(args: argparse.Namespace) -> None:
     if not cfg.get('model') or not cfg.get('test_dataloader'):
         raise ValueError(f'{args.config} must have a model and a test_dataloader, whose pipeline loads images')
     performance = None if args.results is None else validation_performance(args.results)
+    try:
+        write_container(out, cfg, args.checkpoint)
+        if performance is not None:
+            write_file(out / 'validation_performance.json', performance.encode())
+        self_test(out)
+    except BaseException:  # an interrupted one, too, is not left for somebody to build
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    print(f'written to {out}: see its Dockerfile and fishyscapes.def')
+
+
+def write_container(out: Path, cfg: Config, checkpoint: str) -> None:
+    """Copy entry script, recipes, package and model."""
     (out / 'model/files').mkdir(parents=True)
     for name in CONTAINER_FILES:
         shutil.copy(ROOT / 'tools/fishyscapes_container' / name, out / name)
+    (out / 'package').mkdir()
     for name in PACKAGE_FILES:
-        (out / 'package').mkdir(exist_ok=True)
         shutil.copy(ROOT / name, out / 'package' / name)
     shutil.copytree(
         ROOT / 'projects', out / 'package/projects', ignore=shutil.ignore_patterns('__pycache__', '*.egg-info'))
-    shutil.copy(args.checkpoint, out / 'model/checkpoint.pth')
+    shutil.copy(checkpoint, out / 'model/checkpoint.pth')
     Config(
         dict(
             default_scope=cfg.get('default_scope', 'mmseg'),
@@ -204,14 +231,6 @@ def export_fishyscapes(args: argparse.Namespace) -> None:
             model=bundle(cfg.model.to_dict(), out / 'model'),
             test_dataloader=dict(dataset=dict(pipeline=find_pipeline(cfg.test_dataloader.dataset))))).dump(
                 out / 'model/config.py')
-    if performance is not None:
-        write_file(out / 'validation_performance.json', performance.encode())
-    try:
-        self_test(out)
-    except Exception:
-        shutil.rmtree(out)
-        raise
-    print(f'written to {out}: see its Dockerfile and fishyscapes.def')
 
 
 def self_test(out: Path) -> None:
@@ -244,9 +263,15 @@ def bundle(value: Any, out: Path) -> Any:
 
 def validation_performance(path: str) -> str:
     """What the validation of a submission must reproduce to 0.01: AP and FPR95 of FS LostAndFound, as fractions."""
-    data_sets = read_results(path)['data_sets']
+    content = read_results(path)
+    data_sets = content['data_sets']
     if 'FS_LostAndFound' not in data_sets:
         raise ValueError(f'{path} has no FS_LostAndFound, but {sorted(data_sets)}')
+    if content['protocol'] != 'fishyscapes':
+        raise ValueError(f"{path} is of the protocol {content['protocol']!r}; the validation goes by 'fishyscapes'")
+    wanted, count = official_num_images()['FS_LostAndFound'], data_sets['FS_LostAndFound']['num_images']
+    if count != wanted:
+        raise ValueError(f'{path} is of {count} images of FS_LostAndFound; the validation is on all {wanted}')
     metrics = data_sets['FS_LostAndFound']['metrics']
     return '{{\n  "ap": {},\n  "fpr": {}\n}}\n'.format(metrics['AP'] / 100, metrics['FPR95'] / 100)
 

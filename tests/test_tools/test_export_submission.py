@@ -78,6 +78,9 @@ class TestSMIYC:
         cv2.imwrite(str(images / 'cow0000.png'), np.zeros((8, 12, 3), np.uint8))
         with pytest.raises(ValueError, match=r'cow0000.hdf5 is \(4, 6\), its image \(8, 12\)'):
             export([*command, '--overwrite'])
+        # The earlier export is still there, and nothing else.
+        assert [path.name for path in (tmp_path / 'out/anomaly_p').iterdir()] == ['Ours']
+        assert self.read(tmp_path / 'out', 'AnomalyTrack-all', 'cow0000').shape == (4, 6)
 
     def test_scores_beyond_float16_are_mapped_when_asked_for(self, scores, tmp_path, export, capsys) -> None:
         path = scores / 'RoadAnomaly21/cow0000.npy'
@@ -85,6 +88,7 @@ class TestSMIYC:
         command = ['smiyc', str(scores), str(tmp_path / 'out'), '--method', 'Ours', '--partial', '--overwrite']
         with pytest.raises(ValueError, match=r'cow0000.npy: scores .* do not fit into float16.*\(--map rank\)'):
             export(command)
+        assert not list((tmp_path / 'out').rglob('*Ours*'))
         export([*command, '--map', 'rank'])
         # 109 frames of 24 different scores, and one of a single score.
         assert 'AnomalyTrack-all: 2617 of 2617 different scores, counted in each frame' in capsys.readouterr().out
@@ -106,8 +110,9 @@ class TestSMIYC:
             export(['smiyc', str(tmp_path / 'none'), out, '--method', 'Ours'])
         with pytest.raises(ValueError, match='has none of the folders RoadAnomaly21'):
             export(['smiyc', str(tmp_path), out, '--method', 'Ours'])
-        with pytest.raises(ValueError, match="must be a name without '/'"):
-            export(['smiyc', str(scores), out, '--method', 'a/b'])
+        for method in ('a/b', '..', '.hidden', ''):
+            with pytest.raises(ValueError, match="must be a name without '/'"):
+                export(['smiyc', str(scores), out, '--method', method, '--overwrite'])
         (scores / 'LostAndFound_testNoKnown').mkdir()
         np.save(scores / 'LostAndFound_testNoKnown/a.npy', np.zeros((2, 2)))
         with pytest.raises(ValueError, match='several folders of LostAndFound-test'):
@@ -187,6 +192,18 @@ model = dict(
                     str(tmp_path / 'binary.pth')])
         assert not (tmp_path / 'out').exists() and Path.cwd() == folder
 
+    def test_an_interrupted_export_leaves_nothing(self, tiny, tmp_path, load_tool, monkeypatch) -> None:
+        tool = load_tool('tools/export_submission.py')
+
+        def interrupt(*args, **kwargs) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(tool.shutil, 'copytree', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tool.main(['fishyscapes', str(tmp_path / 'out'), '--config', str(tiny / 'tiny_mgcda.py'), '--checkpoint',
+                       str(tiny / 'epoch_1.pth')])
+        assert not (tmp_path / 'out').exists()
+
     def test_wrong_files_are_named(self, tiny, tmp_path, export) -> None:
         arguments = ['--config', str(tiny / 'tiny_mgcda.py'), '--checkpoint']
         with pytest.raises(FileNotFoundError, match='checkpoint none.pth does not exist'):
@@ -194,5 +211,14 @@ model = dict(
         with pytest.raises(ValueError, match='must have a model and a test_dataloader'):
             export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--cfg-options',
                     'test_dataloader=None'])
+        data_set = dict(num_images=99, num_normal=1, num_anomaly=1, metrics=dict(AP=79.25, FPR95=2.5))
+        for name, protocol, message in (('FS_Static', 'fishyscapes', r"no FS_LostAndFound, but \['FS_Static'\]"),
+                                        ('FS_LostAndFound', 'pebal', "the protocol 'pebal'; the validation goes by"),
+                                        ('FS_LostAndFound', 'fishyscapes', 'is of 99 images .* on all 100')):
+            write_results(tmp_path / 'r.json', dict(protocol=protocol, mode='exact', data_sets={name: data_set}))
+            with pytest.raises(ValueError, match=message):
+                export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--results',
+                        str(tmp_path / 'r.json')])
+        assert not (tmp_path / 'out').exists()
         with pytest.raises(ValueError, match='exists already'):
             export(['fishyscapes', str(tmp_path), *arguments, str(tiny / 'epoch_1.pth')])
