@@ -170,6 +170,14 @@ def test_score_maps_are_written(tmp_path):
         evaluator.process([twin])
 
 
+def test_an_unfinished_run_has_no_results(tmp_path):
+    evaluate([make_sample(0)], output_dir=str(tmp_path))
+    assert (tmp_path / 'results.json').is_file()
+    metric = AnomalyMetric(output_dir=str(tmp_path))
+    metric.process(None, [make_sample(1).to_dict()])
+    assert not (tmp_path / 'results.json').exists()
+
+
 def test_half_precision_score_maps(tmp_path):
     sample = make_sample(0)
     evaluate([sample], output_dir=str(tmp_path), score_dtype='float16')
@@ -221,6 +229,9 @@ def test_labels_may_be_class_indices():
     assert evaluate([other], ood_index=(19, 20), ignore_index=30) == expected
     other.gt_sem_seg.data = torch.where(label == 255, 9, label)
     assert evaluate([other], ignore_index=9) == expected
+    # 8-bit labels can hold neither, so that no value of theirs is meant.
+    other.gt_sem_seg.data = torch.where(label == 255, 255, torch.where(label == 1, 19, 44)).to(torch.uint8)
+    assert evaluate([other], ood_index=(19, 300), ignore_index=(255, -212)) == expected
 
 
 def test_reduced_size_is_labelled():
@@ -231,6 +242,12 @@ def test_reduced_size_is_labelled():
     small.anomaly_scores = PixelData(data=scores.mean((1, 3))[None])
     small.gt_sem_seg = PixelData(data=sample.gt_sem_seg.data[:, 1::2, 1::2])
     assert result == keyed('RoadAnomaly@3x4', pooled([small]))
+
+
+def test_names_of_data_sets_may_hold_any_sign(tmp_path):
+    for settings, name in ((dict(), 'Own@night'), (dict(size=(3, 4)), 'Own@night@3x4')):
+        evaluate([make_sample(0, 'Own@night')], output_dir=str(tmp_path), score_dtype=None, **settings)
+        assert read_results(tmp_path / 'results.json')['data_sets'][name]['num_images'] == 1
 
 
 def test_values_of_each_image(tmp_path):
@@ -279,6 +296,21 @@ def test_components_at_a_named_threshold():
     samples = [make_sample(index) for index in range(3)]
     result = evaluate(samples, components=dict(RoadAnomaly=dict(SIZES, threshold=0.25)))
     assert result == keyed('RoadAnomaly', {**pooled(samples), **components_of(samples, 0.25)})
+
+
+def test_components_by_the_rules_of_smiyc_see_rounded_scores():
+    """Scores just above the threshold are equal to it in float16."""
+    sample = make_sample(0)
+    sample.anomaly_scores.data = torch.where(sample.gt_sem_seg.data == 1, 1 + 2.0**-20, 0.5)
+    settings = dict(RoadAnomaly=dict(SIZES, threshold=1.0))
+    assert evaluate([sample], components=settings)['RoadAnomaly/sIoU'] == 100
+    assert evaluate([sample], components=settings, protocol='smiyc')['RoadAnomaly/sIoU'] == 0
+
+
+def test_components_of_absent_data_sets_are_warned_about(caplog):
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    evaluate([make_sample(0)], components=dict(RoadAnomly=SIZES))
+    assert 'components of RoadAnomly were asked for, but there are only images of RoadAnomaly' in caplog.text
 
 
 def test_kept_frames_leave_nothing_behind(tmp_path, monkeypatch):

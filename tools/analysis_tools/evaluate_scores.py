@@ -149,8 +149,7 @@ def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
         steps = [step for step in config.get('pipeline', ()) if step['type'].split('.')[-1] == LABEL_STEP]
         dataset = DATASETS.build({**config, 'pipeline': steps or [dict(type=LABEL_STEP)], 'lazy_init': True})
         if not isinstance(dataset, AnomalyDataset):
-            raise ValueError(f'{args.config}: {type(dataset).__name__} is no AnomalyDataset, so that its results have no '
-                             'name')
+            raise ValueError(f'{args.config}: {type(dataset).__name__} is no AnomalyDataset, so its results have no name')
         name = dataset.dataset_name
         if name in names:
             raise ValueError(f'{args.config} has several data sets of the name {name}, which would read the same score '

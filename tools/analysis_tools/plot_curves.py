@@ -90,8 +90,8 @@ def draw_roc(axes: Axes, entry: Dict[str, Any], style: dict, lowest: float) -> N
     fpr, recall = np.concatenate([[0], curve['fpr'], [1]]), np.concatenate([[0], curve['recall'], [1]])
     axes.plot(np.maximum(fpr, lowest), recall, **style)
     if 'FPR95' in metrics:
-        axes.plot(
-            max(metrics['FPR95'] / 100, lowest), RECALL, 'o', color=style['color'], markersize=4, zorder=3, clip_on=False)
+        point = max(metrics['FPR95'] / 100, lowest)
+        axes.plot(point, RECALL, 'o', color=style['color'], markersize=4, zorder=3, clip_on=False)
 
 
 def draw(entries: Sequence[Dict[str, Any]], names: Sequence[str], data_set: str, log: bool) -> plt.Figure:

@@ -4,8 +4,8 @@
     python tools/analysis_tools/results_table.py work_dirs/a/results.json work_dirs/b/results.json --names A B \
         --metrics AP FPR95 --published mgcda
 
-A row for each method, columns for each data set and metric, in percent but for ``F1_threshold``. Numbers that papers report are marked as
-quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
+A row for each method, columns for each data set and metric, in percent but for ``F1_threshold``. Numbers that papers
+report are marked as quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
 """
 import argparse
 import contextlib

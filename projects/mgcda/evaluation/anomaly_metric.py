@@ -153,12 +153,12 @@ class AnomalyMetric(BaseMetric):
             raise ValueError(f'{img_path}: anomaly_scores are {tuple(scores.shape[1:])}, '
                              f'the label is {tuple(labels.shape[1:])}; scores must have the size of the label')
         if self.ood_index is not None:
-            target = torch.isin(labels, self.ood_index.to(labels)).to(labels) * (ANOMALY - NORMAL) + NORMAL
+            target = torch.isin(labels, self.ood_index.to(labels.device)).to(labels) * (ANOMALY - NORMAL) + NORMAL
         elif self.ignore_index.tolist() != [IGNORE]:
             target = labels.clone()
         else:
             return labels
-        target[torch.isin(labels, self.ignore_index.to(labels))] = IGNORE
+        target[torch.isin(labels, self.ignore_index.to(labels.device))] = IGNORE
         return target
 
     def evaluate(self, size: int) -> Dict[str, float]:

@@ -62,6 +62,11 @@ class EvaluationSettings:
         if self.score_dtype is not None:
             ScoreMapFolder('', self.score_dtype)
 
+    @property
+    def suffix(self) -> str:
+        """What the names of benchmarks end on where they are counted at a reduced size."""
+        return '' if self.size is None else f'@{self.size[0]}x{self.size[1]}'
+
     def new_curve(self, mode: Optional[str] = None) -> PixelCurve:
         """A curve without pixels."""
         return PixelCurve(mode or self.mode, self.protocol, self.recalls)
@@ -92,8 +97,8 @@ class ScoreEvaluation:
 
     def count(self, name: str, img_path: str, scores: Tensor, labels: Tensor) -> None:
         """Add the pixels of an image of a benchmark, scores and labels (1, H, W), to all that is asked for."""
+        name += self.settings.suffix
         if self.settings.size is not None:
-            name = f'{name}@{self.settings.size[0]}x{self.settings.size[1]}'
             scores = F.interpolate(scores[None].float(), self.settings.size, mode='bilinear', align_corners=False)[0]
             labels = F.interpolate(labels[None].double(), self.settings.size, mode='nearest-exact')[0].to(labels)
         if name not in self._curves:
@@ -104,10 +109,12 @@ class ScoreEvaluation:
                              f'components={{{name!r}: dict(min_pred_area=500, min_gt_area=100)}}')
         if name in self.settings.components:
             sizes = self.settings.components[name]
+            # SegmentMeIfYouCan's code reads float16 scores for components, too.
+            frame = scores[0].half() if self.settings.protocol == 'smiyc' else scores[0]
             if sizes.get('threshold') is None:
-                self._kept.keep(name, scores[0], labels[0])
+                self._kept.keep(name, frame, labels[0])
             else:
-                self._component_curves.setdefault(name, ComponentCurve(**sizes)).update(scores[0], labels[0])
+                self._component_curves.setdefault(name, ComponentCurve(**sizes)).update(frame, labels[0])
         if self.settings.per_image:
             self._image_rows.append(self._values_of_image(name, img_path, scores, labels))
 
@@ -131,7 +138,12 @@ class ScoreEvaluation:
         components = self._merged_components({name: result['F1_threshold'] for name, result in values.items()})
         image_rows = gather_object(self._image_rows)
 
+        absent = sorted(self.settings.components.keys() - curves.keys())
+
         def finish() -> Dict[str, Dict[str, float]]:
+            if absent and not self.settings.all_components:
+                print_log(f'components of {", ".join(absent)} were asked for, but there are only images of '
+                          f'{", ".join(curves)}', logger='current', level=logging.WARNING)
             for name, curve in components.items():
                 values[name].update({key if key in ('sIoU', 'PPV') else f'component_{key}': value
                                      for key, value in curve.compute().items()})
@@ -176,7 +188,7 @@ class ScoreEvaluation:
         """Write ``results.json``."""
         data_sets = {
             name: dict(
-                num_images=num_images[name.split('@')[0]],
+                num_images=num_images[name.removesuffix(self.settings.suffix)],
                 num_normal=curve.num_normal,
                 num_anomaly=curve.num_anomaly,
                 metrics=values[name],

@@ -18,6 +18,8 @@ SCORE_DTYPES = ('float32', 'float16')
 class ScoreMapFolder:
     """Writes ``<folder>/<data set>/<image stem>.npy``, (H, W), each under a temporary name first.
 
+    The first map removes the ``results.json`` that an earlier run left: it is not of these maps.
+
     Args:
         folder: Where to write.
         dtype: 'float32', or 'float16' for half the size: scores that differ by less than a 2048th part become equal.
@@ -42,6 +44,8 @@ class ScoreMapFolder:
         path = self.folder / dataset_name / f'{Path(img_path).stem}.npy'
         if path in self._images:
             raise ValueError(f'{self._images[path]} and {img_path} would both be written to {path}')
+        if not self._images:
+            (self.folder / 'results.json').unlink(missing_ok=True)
         self._images[path] = img_path
         array = scores[0].detach().float().cpu().numpy()
         with np.errstate(over='ignore'):
