@@ -1,13 +1,15 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
 from mgcda.scores import build_scores
+from .layer_features import find_layer, record_layers
 
 #: Child that holds what only training needs; it is absent from deployed models.
 TRAIN_ONLY = 'train_only'
@@ -20,6 +22,10 @@ class AnomalyMixin:
     ``anomaly_scores`` (PixelData, float32, (1, H, W) at the original image size, larger = more anomalous) beside
     ``seg_logits`` and ``pred_sem_seg``. Of several scores they are (S, H, W), and the metainfo ``score_names`` says
     which; they cost one forward pass.
+
+    Scores of logits are computed at the original image size. A scorer that ``needs`` 'features' reads those of the module
+    that its ``layer`` names: its map is computed at their resolution, resized bilinearly to that of the logits, and from
+    there treated as they are (sliding windows average it, padding and flips are undone).
 
     In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
     losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
@@ -35,7 +41,7 @@ class AnomalyMixin:
 
     Raises:
         ValueError: If the head is not binary and no score is given, if there are both ``score`` and ``scores`` or two
-            scores of one name, or if ``train_only`` lacks one of the two.
+            scores of one name, if the layer of a score does not exist, or if ``train_only`` lacks one of the two.
     """
 
     def __init__(self,
@@ -52,6 +58,8 @@ class AnomalyMixin:
         cfgs = [score] if score is not None else scores
         self.scorers = None if cfgs is None else build_scores(cfgs)
         self.score_names = None if scores is None else tuple(self.scorers)
+        for scorer in self.feature_scorers:
+            check_feature_scorer(self, scorer)
         if train_only is not None:
             if set(train_only) != {'projector', 'contrast'}:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
@@ -98,6 +106,40 @@ class AnomalyMixin:
 
     # Inference
 
+    @property
+    def feature_scorers(self) -> list:
+        """The scorers that read features of a layer."""
+        return [scorer for scorer in (self.scorers or {}).values() if 'features' in scorer.needs]
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
+        """Class logits (N, C, H, W) of the segmentor, with one more channel for each score of features."""
+        scorers = self.feature_scorers
+        if not scorers:
+            return super().encode_decode(inputs, batch_img_metas)
+        with record_layers(self, {scorer.layer for scorer in scorers}) as features:
+            seg_logits = super().encode_decode(inputs, batch_img_metas)
+        channels = [seg_logits]
+        for scorer in scorers:
+            if scorer.layer not in features or len(features[scorer.layer]) != len(inputs):
+                raise ValueError(f'layer {scorer.layer!r} gives no features of each image in prediction: name another')
+            scores = scorer(dict(features=features[scorer.layer]))
+            channels.append(
+                F.interpolate(
+                    scores[:, None].float(),
+                    size=seg_logits.shape[-2:],
+                    mode='bilinear',
+                    align_corners=self.align_corners))
+        return torch.cat(channels, dim=1)
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
+        """Logits, and scores of features behind them, averaged over overlapping windows."""
+        out_channels = self.out_channels
+        self.out_channels += len(self.feature_scorers)  # as many channels are summed up
+        try:
+            return super().slide_inference(inputs, batch_img_metas)
+        finally:
+            self.out_channels = out_channels
+
     def switch_to_deploy(self) -> None:
         """Drop everything that only training needs; predictions do not change."""
         self._alignment = None
@@ -107,22 +149,47 @@ class AnomalyMixin:
     def postprocess_result(self, seg_logits: Tensor, data_samples: OptSampleList = None) -> SampleList:
         """Add ``anomaly_scores`` to the results of the segmentor.
 
-        Logits (N, C, H, W) are brought to the original image size in float32 before they are scored.
+        Logits (N, C, H, W) are brought to the original image size in float32 before they are scored. Scores of features
+        come as further channels and are brought to that size with them.
         """
         seg_logits = seg_logits.float()
-        if seg_logits.shape[1] == 1:  # a sigmoid here would saturate and merge ranks: use the equal two-class logits
-            seg_logits = torch.cat([torch.zeros_like(seg_logits), seg_logits], dim=1)
+        if self.out_channels == 1:  # a sigmoid here would saturate and merge ranks: use the equal two-class logits
+            seg_logits = torch.cat([torch.zeros_like(seg_logits[:, :1]), seg_logits], dim=1)
+        num_maps = len(self.feature_scorers)
         data_samples = super().postprocess_result(seg_logits, data_samples)
         for sample in data_samples:
-            logits = sample.seg_logits.data
-            if self.scorers is None:
-                scores = logits[1:] - logits[:1]
+            if num_maps:
+                logits, maps = sample.seg_logits.data[:-num_maps].clone(), sample.seg_logits.data[-num_maps:]
+                sample.set_data(
+                    dict(
+                        seg_logits=PixelData(data=logits),
+                        pred_sem_seg=PixelData(data=logits.argmax(dim=0, keepdim=True))))
             else:
-                scores = torch.cat([scorer(dict(seg_logits=logits[None])) for scorer in self.scorers.values()])
+                logits, maps = sample.seg_logits.data, ()
+            scores = self._scores_of(logits, maps)
             sample.set_data(dict(anomaly_scores=PixelData(data=scores)))
             if self.score_names is not None:
                 sample.set_metainfo(dict(score_names=self.score_names))
         return data_samples
+
+    def _scores_of(self, logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Scores (S, H, W) of the logits (C, H, W) of an image, and of its maps of features, (H, W) each, in order."""
+        if self.scorers is None:
+            return logits[1:] - logits[:1]
+        maps, outputs = iter(maps), dict(seg_logits=logits[None])
+        return torch.cat([
+            next(maps)[None] if 'features' in scorer.needs else scorer(outputs) for scorer in self.scorers.values()
+        ])
+
+
+def check_feature_scorer(model: nn.Module, scorer: Any) -> None:
+    """Raise ValueError where a scorer of features needs other outputs too, or names no layer of the model."""
+    name = getattr(scorer, 'name', type(scorer).__name__)
+    if tuple(scorer.needs) != ('features', ):
+        raise ValueError(f"score {name!r} must need 'features' alone or not at all, it needs {tuple(scorer.needs)}")
+    if not isinstance(getattr(scorer, 'layer', None), str):
+        raise ValueError(f"score {name!r} needs features: it must have a `layer`, such as 'backbone.layer4'")
+    find_layer(model, scorer.layer)
 
 
 def _domains(data_samples: SampleList) -> List[int]:

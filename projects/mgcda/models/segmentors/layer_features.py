@@ -1,0 +1,45 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Outputs of inner layers of a network, read while it runs."""
+import difflib
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Dict, Iterable, Iterator
+
+from torch import Tensor, nn
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The module of a name, such as 'backbone.layer4' or 'decode_head.bottleneck'.
+
+    Raises:
+        ValueError: If there is none of that name; it lists names that are near.
+    """
+    modules = dict(model.named_modules())
+    if layer and layer in modules:
+        return modules[layer]
+    near = difflib.get_close_matches(layer, modules, n=6, cutoff=0.5)
+    near = near or [name for name, _ in model.named_children()]
+    raise ValueError(f'{type(model).__name__} has no layer {layer!r}; near it are {near}')
+
+
+@contextmanager
+def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str, Tensor]]:
+    """A dict that gets the outputs of layers by name while the model runs; of a layer that runs twice, the last.
+
+    Raises:
+        ValueError: If a layer does not exist or its output is not one map (N, D, h, w).
+    """
+    features: Dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for layer in layers:
+            handle = find_layer(model, layer).register_forward_hook(partial(_record, features, layer))
+            stack.callback(handle.remove)
+        yield features
+
+
+def _record(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple, output: Any) -> None:
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        what = tuple(output.shape) if isinstance(output, Tensor) else f'a {type(output).__name__}'
+        raise ValueError(f'layer {layer!r} ({type(module).__name__}) gives {what}: name a layer that gives one map of '
+                         'features (N, D, h, w)')
+    features[layer] = output
