@@ -1,11 +1,13 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Test a model: ``python tools/test.py CONFIG CHECKPOINT``. Takes the arguments of MMSegmentation's."""
 import argparse
-from typing import Dict, Optional, Sequence
+from collections import Counter
+from typing import Dict, List, Optional, Sequence
 
 from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
                           guard_checkpoints, load_config, prepare_launcher, stop_processes, unwrap)
 from mmengine.config import Config, ConfigDict
+from torch.utils.data import Dataset
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -60,6 +62,21 @@ def enable_output(cfg: Config, folder: str) -> None:
     cfg.test_evaluator.update(output_dir=folder, keep_results=True)
 
 
+def names_of(dataset: Dataset) -> List[str]:
+    """Names that the data sets inside report their results under, as far as they have any."""
+    children = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
+    own = [dataset.dataset_name] if hasattr(dataset, 'dataset_name') else []
+    return own + [name for child in children for name in names_of(child)]
+
+
+def check_names(dataset: Dataset) -> None:
+    """Refuse several data sets of one name, whose pixels would be pooled."""
+    twice = [name for name, count in Counter(names_of(dataset)).items() if count > 1]
+    if twice:
+        raise ValueError(f'test_dataloader reads several data sets under the name {", ".join(twice)}: their pixels would '
+                         'be pooled; give each a dataset_name of its own')
+
+
 def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
     args = parse_args(argv)
     cfg = load_config(args, required=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
@@ -75,6 +92,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
     guard_checkpoints(cfg)
     prepare_launcher(cfg)
     runner = build_runner(cfg)
+    check_names(runner.test_dataloader.dataset)
     model = unwrap(runner.model)
     if hasattr(model, 'switch_to_deploy'):
         model.switch_to_deploy()

@@ -14,7 +14,10 @@ import mmseg
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from tiny_components import ROOT, build_tiny_model, write_tiny_run
+
+from mgcda.datasets import AnomalyDataset
 
 TINY = ['train_cfg.max_epochs=1']
 
@@ -306,3 +309,18 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r'not finite at iteration 2 \(rank 0\): loss = nan, loss_extra = nan'):
             run.train('--cfg-options', 'model.nan_at=2')
         assert not list(run.work.glob('*.pth')) and not (run.work / 'last_checkpoint').exists()
+
+
+def test_data_sets_of_one_name_are_refused(load_tool) -> None:
+    check_names = load_tool('tools/test.py').check_names
+
+    def data_set(name: str) -> AnomalyDataset:
+        return AnomalyDataset(dataset_name=name, lazy_init=True)
+
+    def nested(*names: str) -> RepeatDataset:
+        return RepeatDataset(ConcatDataset([data_set(name) for name in names], lazy_init=True), 2, lazy_init=True)
+
+    check_names(data_set('A'))
+    check_names(nested('A', 'B'))
+    with pytest.raises(ValueError, match='several data sets under the name A: their pixels would be pooled'):
+        check_names(nested('A', 'B', 'A'))
