@@ -73,8 +73,8 @@ def check_names(dataset: Dataset) -> None:
     """Refuse several data sets of one name, whose pixels would be pooled."""
     twice = [name for name, count in Counter(names_of(dataset)).items() if count > 1]
     if twice:
-        raise ValueError(f'test_dataloader reads several data sets under the name {", ".join(twice)}: their pixels would '
-                         'be pooled; give each a dataset_name of its own')
+        raise ValueError(f'test_dataloader reads several data sets under the name {", ".join(twice)}: their pixels '
+                         'would be pooled; give each a dataset_name of its own')
 
 
 def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:

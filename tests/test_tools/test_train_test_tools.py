@@ -312,15 +312,9 @@ class TestBadInput:
 
 
 def test_data_sets_of_one_name_are_refused(load_tool) -> None:
-    check_names = load_tool('tools/test.py').check_names
-
-    def data_set(name: str) -> AnomalyDataset:
-        return AnomalyDataset(dataset_name=name, lazy_init=True)
-
-    def nested(*names: str) -> RepeatDataset:
-        return RepeatDataset(ConcatDataset([data_set(name) for name in names], lazy_init=True), 2, lazy_init=True)
-
-    check_names(data_set('A'))
-    check_names(nested('A', 'B'))
+    tool = load_tool('tools/test.py')
+    first, second = (AnomalyDataset(dataset_name=name, lazy_init=True) for name in 'AB')
+    assert tool.names_of(RepeatDataset(first, 2, lazy_init=True)) == ['A']
+    tool.check_names(ConcatDataset([first, second], lazy_init=True))
     with pytest.raises(ValueError, match='several data sets under the name A: their pixels would be pooled'):
-        check_names(nested('A', 'B', 'A'))
+        tool.check_names(ConcatDataset([first, second, first], lazy_init=True))
