@@ -52,7 +52,8 @@ def entropy(seg_logits: Tensor) -> Tensor:
     """Entropy of the softmax, in nats, in [0, ln C]."""
     others = _other_probabilities(seg_logits)
     rest = others.sum(1)
-    return torch.special.entr(others).sum(1) - (1 - rest) * torch.log1p(-rest)
+    # Class by class: the terms of all classes at once would be another copy of the logits.
+    return sum(torch.special.entr(plane) for plane in others.unbind(1)) - (1 - rest) * torch.log1p(-rest)
 
 
 @_register('seg_logits')
@@ -77,7 +78,10 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')
-    return -temperature * torch.logsumexp(_checked(seg_logits) / temperature, 1)
+    seg_logits = _checked(seg_logits)
+    if temperature == 1:  # without a copy
+        return -torch.logsumexp(seg_logits, 1)
+    return -temperature * torch.logsumexp(seg_logits / temperature, 1)
 
 
 class Score:
@@ -184,4 +188,6 @@ def _other_probabilities(seg_logits: Tensor) -> Tensor:
     """Softmax (N, C, H, W) with the largest probability of each pixel set to zero."""
     probabilities = _checked(seg_logits).softmax(1)
     largest = probabilities.max(1, keepdim=True).indices  # much faster than argmax on a CPU
-    return probabilities.scatter(1, largest, 0)
+    if probabilities.requires_grad:
+        return probabilities.scatter(1, largest, 0)
+    return probabilities.scatter_(1, largest, 0)
