@@ -131,6 +131,8 @@ def test_bad_samples_are_named():
     (dict(recalls=(95, )), 'recalls must be'),
     (dict(score_dtype='uint8'), 'score_dtype must be'),
     (dict(size=(256, )), 'size must be'),
+    (dict(size=256), 'size must be'),
+    (dict(recalls=0.8), 'recalls must be'),
     (dict(format_only=True, output_dir='x', score_dtype=None), 'format_only needs a score_dtype'),
     (dict(size=(256, 512), components=True), 'leave out size or components'),
     (dict(format_only=True), 'format_only needs an output_dir'),

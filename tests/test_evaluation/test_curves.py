@@ -298,7 +298,7 @@ def test_bad_input():
         PixelCurve('fast')
     with pytest.raises(ValueError, match=r"'pebal'.*'mine'"):
         PixelCurve(protocol='mine')
-    for recalls in ((), (0.5, 1)):
+    for recalls in ((), (0.5, 1), 0.8, 'most'):
         with pytest.raises(ValueError, match='recalls must be numbers between 0 and 1'):
             PixelCurve(recalls=recalls)
     with pytest.raises(ValueError, match="different modes.*'streaming' and 'exact'"):

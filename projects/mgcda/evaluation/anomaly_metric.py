@@ -86,10 +86,10 @@ class AnomalyMetric(BaseMetric):
         self.settings = EvaluationSettings(
             mode=mode,
             protocol=protocol,
-            recalls=tuple(recalls),
+            recalls=recalls,
             components=COMPONENT_SIZES if components is True else components or {},
             all_components=components is True,
-            size=None if size is None else tuple(size),
+            size=size,
             per_image=per_image,
             score_dtype=score_dtype)
         self.output_dir = output_dir if keep_results else None

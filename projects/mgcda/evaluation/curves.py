@@ -86,9 +86,12 @@ class PixelCurve:
             raise ValueError(f'protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}')
         self.mode = mode
         self.protocol = protocol
-        self.recalls = tuple(float(recall) for recall in recalls)
+        try:
+            self.recalls = tuple(float(recall) for recall in recalls)
+        except (TypeError, ValueError):
+            self.recalls = ()
         if not self.recalls or not all(0 < recall < 1 for recall in self.recalls):
-            raise ValueError(f'recalls must be numbers between 0 and 1, got {recalls!r}')
+            raise ValueError(f'recalls must be numbers between 0 and 1, such as (0.95, 0.8), got {recalls!r}')
         self._pixels = FrameQuantiles() if protocol == 'smiyc' else MODES[mode]()
 
     @property
@@ -127,7 +130,8 @@ class PixelCurve:
             values = labels[~known].unique()[:5].tolist()
             raise ValueError(f'labels must be {NORMAL}, {ANOMALY} or {IGNORE}, got {values}')
         # Adding zero turns -0 into 0: equal values must not be told apart.
-        parts = [_select(scores.float(), mask) + 0 for mask in masks]
+        scores = scores.float()
+        parts = [_select(scores, mask) + 0 for mask in masks]
         if any(part.isnan().any() for part in parts):
             num_nan = sum(int(part.isnan().sum()) for part in parts)
             raise ValueError(f'scores must not be NaN, got {num_nan} NaN at valid pixels')

@@ -5,7 +5,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, gather_object, is_main_process
 from mmengine.logging import print_log
@@ -44,7 +44,7 @@ class EvaluationSettings:
 
     mode: str
     protocol: str
-    recalls: Tuple[float, ...]
+    recalls: Sequence[float]
     components: Dict[str, dict]
     all_components: bool
     size: Optional[Tuple[int, int]]
@@ -55,7 +55,8 @@ class EvaluationSettings:
         self.new_curve()
         for name, settings in self.components.items():
             _check_component_settings(name, settings)
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+        if self.size is not None and not (isinstance(self.size, (list, tuple)) and len(self.size) == 2
+                                          and min(self.size) > 0):
             raise ValueError(f'size must be (height, width), got {self.size!r}')
         if self.size is not None and self.components:
             raise ValueError('component metrics count pixels at full size: leave out size or components')
