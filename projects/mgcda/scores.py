@@ -19,7 +19,7 @@ ranking pixels where :math:`p_1` is 1 to rounding.
 A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads, and has a
 ``name`` for reports; :func:`build_score` makes one from a score function's name. Own functions join by
 registering into mmengine's ``FUNCTIONS`` with an attribute ``needs``, the names of their positional arguments among the
-outputs.
+outputs. So do classes with ``needs``, whose instances are scorers: the fitted scores of :mod:`mgcda.models` are such.
 """
 import inspect
 from typing import Any, Callable, Dict, Sequence, Tuple, Union
@@ -134,6 +134,8 @@ def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]]
         TypeError: If ``cfg`` is none of these, or has arguments that the function does not take.
     """
     functions = _registered()
+    if inspect.isclass(cfg):
+        cfg = cfg.__name__
     if callable(cfg) and hasattr(cfg, 'needs'):
         return Score(cfg) if cfg in functions.values() else cfg
     if isinstance(cfg, str):
@@ -145,7 +147,8 @@ def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]]
     # Among score functions only: a wrong name must not reach other registered functions.
     if function not in functions:
         raise ValueError(f'unknown score {function!r}, known are {sorted(functions)}')
-    score = Score(functions[function], **kwargs)
+    target = functions[function]
+    score = _instance(target, kwargs) if inspect.isclass(target) else Score(target, **kwargs)
     if name is not None:
         if not isinstance(name, str) or not name or '/' in name or name.startswith('.'):
             raise ValueError(f"the name of a score must be a string without '/' and '.' in front, got {name!r}")
@@ -171,8 +174,16 @@ def build_scores(cfgs: Sequence[Union[str, dict, Callable]]) -> Dict[str, Callab
     return scorers
 
 
+def _instance(scorer: type, kwargs: Dict[str, Any]) -> Callable[[Dict[str, Tensor]], Tensor]:
+    try:
+        inspect.signature(scorer).bind(**kwargs)
+    except TypeError as error:
+        raise TypeError(f'score {scorer.__name__!r}: {error}') from None
+    return scorer(**kwargs)
+
+
 def _registered() -> Dict[str, Callable]:
-    """All registered functions that declare what they need."""
+    """All registered functions and classes that declare what they need."""
     return {name: function for name, function in FUNCTIONS.module_dict.items() if hasattr(function, 'needs')}
 
 

@@ -28,7 +28,8 @@ class FirstFeature:
 def build(cascade=False, head=HEAD, test_cfg=dict(mode='whole'), **kwargs):
     torch.manual_seed(0)
     if cascade:
-        refine = dict(type='OCRHead', in_channels=4, channels=6, ocr_channels=4, num_classes=5, norm_cfg=dict(type='BN'))
+        refine = dict(HEAD, type='OCRHead', ocr_channels=4, norm_cfg=dict(type='BN'))
+        del refine['num_convs']
         kwargs.update(type='CascadeAnomalySegmentor', num_stages=2, decode_head=[head, refine])
     else:
         kwargs.update(type='AnomalySegmentor', decode_head=head)

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,10 @@ class AnomalyMixin:
     ``seg_logits`` and ``pred_sem_seg``. Of several scores they are (S, H, W), and the metainfo ``score_names`` says
     which; they cost one forward pass.
 
-    Scores of logits are computed at the original image size. A scorer that ``needs`` 'features' reads those of the module
-    that its ``layer`` names: its map is computed at their resolution, resized bilinearly to that of the logits, and from
-    there treated as they are (sliding windows average it, padding and flips are undone).
+    Scores of logits are computed at the original image size. A scorer that ``needs`` 'features' reads those of the
+    module that its ``layer`` names: its map is computed at their resolution, resized bilinearly to that of the logits,
+    and from there treated as they are (sliding windows average it, padding and flips are undone). Fitted scores are
+    loaded before the first prediction, and refused if they were fitted with other weights.
 
     In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
     losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
@@ -65,7 +67,9 @@ class AnomalyMixin:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
             self.train_only = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in train_only.items()})
         self._alignment: Optional[Callable[[Dict[str, Tensor], List[int]], Dict[str, Tensor]]] = None
+        self._scorers_ready = False
         self.register_load_state_dict_pre_hook(_forgive_train_only)
+        self.register_load_state_dict_pre_hook(_check_scorers_again)
 
     # Training
 
@@ -110,6 +114,29 @@ class AnomalyMixin:
     def feature_scorers(self) -> list:
         """The scorers that read features of a layer."""
         return [scorer for scorer in (self.scorers or {}).values() if 'features' in scorer.needs]
+
+    def train(self, mode: bool = True) -> 'AnomalyMixin':
+        """Set the mode; after training, fitted scores are held against the weights again."""
+        self._scorers_ready = self._scorers_ready and not mode
+        return super().train(mode)
+
+    @contextmanager
+    def scoring_with(self, scorers: Dict[str, Callable[[Dict[str, Tensor]], Tensor]]) -> Iterator[None]:
+        """Have predictions call other scorers for a while, such as ones that gather statistics."""
+        own, self.scorers = self.scorers, scorers
+        try:
+            yield
+        finally:
+            self.scorers, self._scorers_ready = own, False
+
+    def inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
+        """Logits, and scores of features behind them, of the whole image or of sliding windows."""
+        if not self._scorers_ready:
+            for scorer in (self.scorers or {}).values():
+                if hasattr(scorer, 'prepare'):
+                    scorer.prepare(self)
+            self._scorers_ready = True
+        return super().inference(inputs, batch_img_metas)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
         """Class logits (N, C, H, W) of the segmentor, with one more channel for each score of features."""
@@ -198,6 +225,10 @@ def _domains(data_samples: SampleList) -> List[int]:
     except KeyError:
         raise ValueError("alignment needs the 'domain' of every training sample in its metainfo: train on a "
                          "MultiDomainDataset and pack with PackDissimilarityInputs") from None
+
+
+def _check_scorers_again(module: nn.Module, *args) -> None:
+    module._scorers_ready = False
 
 
 def _forgive_train_only(module: nn.Module, state_dict: Dict[str, Any], prefix: str, *args) -> None:
