@@ -64,7 +64,8 @@ def test_no_config_is_left_out() -> None:
         'toy/mgcda.py', 'toy/entropy.py', 'cityscapes256/generator.py', 'cityscapes256/baseline.py',
         'cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py', 'spade/spade-light_cityscapes-128x256.py',
         'espnetv2/espnetv2_cityscapes-1024x512.py', 'espnetv2/espnetv2_entropy_road-anomaly.py',
-        'synboost/synboost_processed.py', 'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py'
+        'synboost/synboost_processed.py', 'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py',
+        'deeplabv3plus/mc-dropout_deeplabv3plus_r101-d8.py'
     }
     assert expected <= set(CONFIGS)
     assert all('model' in load(name) for name in CONFIGS)
@@ -241,7 +242,7 @@ def test_config_trains_and_predicts(name: str, tmp_path: Path, monkeypatch: pyte
         assert result.seg_logits.data.shape == (19, *TEST_SIZE) and result.seg_logits.data.isfinite().all()
     else:
         scores = result.anomaly_scores.data
-        assert scores.shape == (1, *TEST_SIZE) and scores.dtype == torch.float32 and scores.isfinite().all()
+        assert scores.shape == (len(cfg.model.get('scores', [0])), *TEST_SIZE) and scores.dtype == torch.float32 and scores.isfinite().all()
         assert scores.unique().numel() > 1
 
 

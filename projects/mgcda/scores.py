@@ -13,7 +13,10 @@ probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
 ``energy``     :math:`-T \ln \sum_c \exp(z_c / T)`    unbounded
 =============  =====================================  ==========
 
-The first three are computed from the probabilities of the classes that are not the largest one, so that they keep
+Of several predictions for an image (``MCDropoutAnomalySegmentor``) there are :func:`predictive_entropy`,
+:func:`expected_entropy` and :func:`mutual_information`.
+
+The first three of the table are computed from the probabilities of the classes that are not the largest one, so that they keep
 ranking pixels where :math:`p_1` is 1 to rounding.
 
 A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads, and has a
@@ -28,7 +31,10 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-__all__ = ['Score', 'build_score', 'build_scores', 'energy', 'entropy', 'margin', 'max_logit', 'msp']
+__all__ = [
+    'Score', 'build_score', 'build_scores', 'energy', 'entropy', 'expected_entropy', 'margin', 'max_logit', 'msp',
+    'mutual_information', 'predictive_entropy'
+]
 
 
 def _register(*needs: str) -> Callable[[Callable], Callable]:
@@ -82,6 +88,27 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     if temperature == 1:  # without a copy
         return -torch.logsumexp(seg_logits, 1)
     return -temperature * torch.logsumexp(seg_logits / temperature, 1)
+
+
+@_register('mean_probabilities')
+def predictive_entropy(mean_probabilities: Tensor) -> Tensor:
+    """Entropy of the mean of several predicted distributions, in nats (Mukhoti and Gal, 2018).
+
+    ``mean_probabilities``: (N, C, H, W), those of ``MCDropoutAnomalySegmentor``.
+    """
+    return torch.special.entr(mean_probabilities.float()).sum(1)
+
+
+@_register('mean_entropy')
+def expected_entropy(mean_entropy: Tensor) -> Tensor:
+    """Mean of the entropies of several predicted distributions, (N, H, W), in nats: what is ambiguous in the data."""
+    return mean_entropy.float()
+
+
+@_register('mean_probabilities', 'mean_entropy')
+def mutual_information(mean_probabilities: Tensor, mean_entropy: Tensor) -> Tensor:
+    """Predictive less expected entropy, in nats, in [0, ln C]: what the model does not know (Mukhoti and Gal, 2018)."""
+    return (predictive_entropy(mean_probabilities) - mean_entropy.float()).clamp(min=0)
 
 
 class Score:
