@@ -165,6 +165,14 @@ def test_mahalanobis_agrees_with_scikit_learn(shrinkage):
     np.testing.assert_allclose(scores.flatten().numpy(), expected, rtol=2e-3, atol=2e-3)
 
 
+def test_scores_are_float32_also_under_autocast():
+    for score, outputs in ((fitted_sml(), dict(seg_logits=street_logits(seed=1)[0])),
+                           (fitted_mahalanobis(1000), dict(features=mixture(50, seed=2)[0]))):
+        expected = score(outputs)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            assert torch.equal(score(outputs), expected)
+
+
 @pytest.mark.parametrize('parts', [2, 7])
 def test_merged_parts_equal_one_pass(parts):
     whole, merged = fitted_mahalanobis(), fitted_mahalanobis(parts=parts)

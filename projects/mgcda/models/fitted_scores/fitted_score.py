@@ -117,7 +117,8 @@ class FittedScore:
         values = outputs[self.needs[0]].float()
         if values.dim() != 4:
             raise ValueError(f'{self.needs[0]} must be (N, C, H, W), got {tuple(values.shape)}')
-        return self._score(values)
+        with torch.autocast(values.device.type, enabled=False):
+            return self._score(values)
 
     def _require_fit(self) -> None:
         if not self.ready:

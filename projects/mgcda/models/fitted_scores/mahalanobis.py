@@ -2,7 +2,6 @@
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
@@ -74,8 +73,8 @@ class Mahalanobis(FittedScore):
         if self.center.device != values.device:
             self.center, self.whitening, self.means = (
                 value.to(values.device) for value in (self.center, self.whitening, self.means))
-        white = F.conv2d(values - self.center[:, None, None], self.whitening[:, :, None, None])
+        # Products of matrices, as convolutions may round to TF32 on a GPU: (N, D, H, W) -> (N, D, H * W).
+        white = self.whitening @ (values - self.center[:, None, None]).flatten(2)
         # |z - m|^2 = |z|^2 - 2 z m + |m|^2
-        products = F.conv2d(white, self.means[:, :, None, None])
-        rest = (self.means.square().sum(1)[:, None, None] - 2 * products).amin(1)
-        return (white.square().sum(1) + rest).clamp(min=0)
+        rest = (self.means.square().sum(1)[:, None] - 2 * (self.means @ white)).amin(1)
+        return (white.square_().sum(1) + rest).clamp(min=0).unflatten(1, values.shape[-2:])

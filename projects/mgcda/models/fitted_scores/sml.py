@@ -115,11 +115,14 @@ def smooth(scores: Tensor, kernel_size: int, dilation: int, sigma: float) -> Ten
     """Convolve scores (N, H, W) with a dilated Gaussian of sum 1, edges replicated."""
     taps = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
     kernel = torch.exp(-0.5 * (taps / sigma)**2)
-    kernel = (kernel / kernel.sum()).to(scores)
+    kernel = (kernel / kernel.sum()).tolist()
     reach = dilation * (kernel_size // 2)
-    padded = F.pad(scores[:, None], (reach, ) * 4, mode='replicate')
-    rows = F.conv2d(padded, kernel.view(1, 1, 1, -1), dilation=dilation)
-    return F.conv2d(rows, kernel.view(1, 1, -1, 1), dilation=dilation)[:, 0]
+    x = F.pad(scores[:, None], (reach, ) * 4, mode='replicate')[:, 0]
+    for dim in (1, 2):  # sums of shifted maps, as convolutions may round to TF32 on a GPU
+        length = scores.shape[dim]
+        shifted = (x.narrow(dim, index * dilation, length) for index in range(kernel_size))
+        x = sum(weight * part for weight, part in zip(kernel, shifted))
+    return x
 
 
 def _cross_max(x: Tensor) -> Tensor:
