@@ -15,7 +15,7 @@ import json
 import os
 import os.path as osp
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file or address of the segmentor')
     parser.add_argument(
         '--out', nargs='+', metavar='FILE', help='files to write, one for each fitted score in the order of the '
-        'config; default: the `fitted` of each, else WORK_DIR/NAME.pth')
+        'config (one for those that share their statistics); default: the `fitted` of each, else WORK_DIR/NAME.pth')
     parser.add_argument('--dataloader', metavar='NAME', help='dataloader of the config in place of fit_dataloader')
     parser.add_argument('--max-images', type=int, metavar='N', help='fit on N images, evenly spaced')
     parser.add_argument(
@@ -106,20 +106,25 @@ def check_classes(dataset: Dataset, model: nn.Module, trained: List[str], where:
     return names
 
 
-def find_outputs(scores: Dict[str, FittedScore], out: Optional[List[str]], work_dir: str) -> Dict[str, str]:
-    """File of each score.
+def find_outputs(files: Dict[str, List[str]], out: Optional[List[str]], work_dir: str) -> Dict[str, List[str]]:
+    """Files to write of each score.
 
     Raises:
-        ValueError: There are not as many files as scores, two of one path, or one is a folder.
+        ValueError: There are not as many files as scores, two scores of one file, or one is a folder.
     """
-    if out is None:
-        out = [score.fitted or osp.join(work_dir, f'{name}.pth') for name, score in scores.items()]
-    if len(out) != len(scores) or len(set(map(osp.abspath, out))) != len(out):
-        raise ValueError(f'there must be a file for each of the fitted scores {list(scores)}, got {out}')
-    folders = [path for path in out if osp.isdir(path)]
+    if out is not None:
+        if len(out) != len(files):
+            raise ValueError(f'--out must name a file for each of the fitted scores {list(files)}, got {out}')
+        outputs = {name: [path] for name, path in zip(files, out)}
+    else:
+        outputs = {name: paths or [osp.join(work_dir, f'{name}.pth')] for name, paths in files.items()}
+    flat = [path for paths in outputs.values() for path in paths]
+    if len(set(map(osp.abspath, flat))) != len(flat):
+        raise ValueError(f'scores of different statistics need files of their own, got {outputs}')
+    folders = [path for path in flat if osp.isdir(path)]
     if folders:
         raise ValueError(f'{folders[0]} is a folder: name the file to write')
-    return dict(zip(scores, out))
+    return outputs
 
 
 def describe_job(cfg: Config, model: nn.Module, loader: dict, scores: Dict[str, FittedScore], num_images: int,
@@ -204,7 +209,7 @@ def start_processes(launcher: str) -> None:
         init_dist(launcher)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Dict[str, Any]:
+def main(argv: Optional[Sequence[str]] = None) -> Dict[str, List[str]]:
     args = parse_args(argv)
     cfg = load_config(args, required=('model', ))
     check_checkpoint_file(args.checkpoint)
@@ -214,7 +219,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Dict[str, Any]:
     rank, world_size = get_dist_info()
     model, trained = load_model(cfg, args.checkpoint)
     fitter = ScoreFitter(model)
-    outputs = find_outputs(fitter.scores, args.out, cfg.work_dir)
+    outputs = find_outputs(fitter.files, args.out, cfg.work_dir)
     dataset = DATASETS.build(loader['dataset'])
     classes = check_classes(dataset, model, trained, where)
     num_images = min(args.max_images or len(dataset), len(dataset))
@@ -225,14 +230,15 @@ def main(argv: Optional[Sequence[str]] = None) -> Dict[str, Any]:
         print(f'fits {", ".join(fitter.scores)} on {num_images} of {len(dataset)} images of {where}')
 
     job = describe_job(cfg, model, loader, fitter.scores, num_images, len(dataset), world_size)
-    partial = f'{next(iter(outputs.values()))}.partial{rank}'
+    partial = f'{next(iter(outputs.values()))[0]}.partial{rank}'
     run(fitter, loader, dataset, indices[rank::world_size], partial, job, args)
     merge_ranks(fitter.scores)
     for name, score in fitter.scores.items():
         score.finish()
         if rank == 0:
-            write_fitted(outputs[name], score, model, classes, args.config, num_images)
-            print(f'\n{outputs[name]}: {name}, {int(score.moments.counts.sum())} pixels of '
+            for path in outputs[name]:
+                write_fitted(path, score, model, classes, args.config, num_images)
+            print(f'\n{", ".join(outputs[name])}: {name}, {int(score.moments.counts.sum())} pixels of '
                   f'{int((score.moments.counts > 0).sum())} classes')
     if is_distributed():
         torch.distributed.barrier()

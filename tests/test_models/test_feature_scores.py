@@ -144,5 +144,5 @@ def test_layers_without_a_map_are_refused():
     with pytest.raises(ValueError, match='gives a tuple'):
         predict(build(score=FirstFeature('backbone')), image())
     model = build(score=FirstFeature('auxiliary_head.conv_seg'), auxiliary_head=HEAD)
-    with pytest.raises(ValueError, match="'auxiliary_head.conv_seg' gives no features of each image"):
+    with pytest.raises(ValueError, match="'auxiliary_head.conv_seg' is not run on each image"):
         predict(model, image())

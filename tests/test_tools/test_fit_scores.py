@@ -87,7 +87,7 @@ def keep(job: SimpleNamespace) -> Path:
 @pytest.mark.parametrize('options', [[], SLIDE])
 def test_statistics_are_those_of_all_images(job, options, capsys) -> None:
     written = job.fit(*options)
-    assert list(written.values()) == ['sml.pth', 'distance.pth'] and list(written)[1] == 'distance'
+    assert list(written.values()) == [['sml.pth'], ['distance.pth']] and list(written)[1] == 'distance'
     assert '5 of 5 images of train_dataloader with the pipeline of test_dataloader' in capsys.readouterr().out
     assert not list(job.folder.glob('*partial*'))
     windows = [(slice(0, 16), slice(0, 16))]
@@ -216,7 +216,7 @@ def test_fit_dataloader_takes_precedence(job, capsys) -> None:
 
 @pytest.mark.parametrize('options, error, match', [
     (['--out', 'a.pth'], ValueError, 'a file for each of the fitted scores'),
-    (['--out', 'a.pth', 'a.pth'], ValueError, 'a file for each of the fitted scores'),
+    (['--out', 'a.pth', './a.pth'], ValueError, 'need files of their own'),
     (['--out', 'a.pth', 'data'], ValueError, 'data is a folder'),
     (['--cfg-options', 'model.scores=["msp"]'], ValueError, 'has no fitted score'),
     (['--cfg-options', 'test_dataloader.dataset.pipeline.1.type=LoadAnomalyAnnotations'], ValueError,
@@ -226,6 +226,18 @@ def test_fit_dataloader_takes_precedence(job, capsys) -> None:
 def test_wrong_requests_are_refused(job, options, error, match) -> None:
     with pytest.raises(error, match=match):
         job.fit(*options)
+
+
+def test_scores_that_share_statistics_are_fitted_once(job) -> None:
+    job.config.write_text(f"""{LEAF}
+model["scores"] += [dict(type='SML', smoothing=False, fitted='sml.pth', name='rough'),
+                 dict(type='SML', boundary_widths=(), fitted='copy.pth', name='plain'),
+                 dict(type='SML', ignore_void=True, fitted='void.pth', name='void')]
+""")
+    files = job.fit()
+    assert list(files.values()) == [['sml.pth', 'copy.pth'], ['distance.pth'], ['void.pth']]
+    assert torch.equal(read('copy.pth')['state']['means'], read('sml.pth')['state']['means'])
+    assert read('copy.pth')['state']['counts'].sum() == 5 * 256
 
 
 @pytest.mark.parametrize('loader, match', [

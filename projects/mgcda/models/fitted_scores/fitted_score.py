@@ -63,6 +63,10 @@ class FittedScore:
         self._add(values, labels.long().to(values.device))
         self.ready = False
 
+    def shares_statistics(self, other: 'FittedScore') -> bool:
+        """Whether one fit serves both: they are of one type, with the same ``fit_settings``."""
+        return type(other) is type(self) and all(other.settings[key] == self.settings[key] for key in self.fit_settings)
+
     def merge(self, other: 'FittedScore') -> None:
         """Add the statistics of another one, of the same settings."""
         if other.moments is None:

@@ -19,7 +19,8 @@ class ScoreFitter:
     Args:
         model (AnomalyMixin): In evaluation mode.
 
-    ``scores``: the fitted scores of the model, by name.
+    ``scores``: the fitted scores of the model, by name; of several that share their statistics, the first.
+    ``files``: what ``fitted`` says of each and of those that share its statistics.
 
     Raises:
         ValueError: If the model has none.
@@ -28,7 +29,15 @@ class ScoreFitter:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         scorers = getattr(model, 'scorers', None) or {}
-        self.scores = {name: scorer for name, scorer in scorers.items() if isinstance(scorer, FittedScore)}
+        self.scores: Dict[str, FittedScore] = {}
+        self.files: Dict[str, List[str]] = {}
+        for name, scorer in scorers.items():
+            if isinstance(scorer, FittedScore):
+                first = next((key for key, score in self.scores.items() if score.shares_statistics(scorer)), name)
+                self.scores.setdefault(first, scorer)
+                files = self.files.setdefault(first, [])
+                if scorer.fitted is not None and scorer.fitted not in files:
+                    files.append(scorer.fitted)
         if not self.scores:
             raise ValueError(f'{type(model).__name__} has no fitted score, its scores are {list(scorers)}: name one '
                              "in the config, such as score=dict(type='SML', fitted='work_dirs/sml.pth')")

@@ -148,7 +148,8 @@ class AnomalyMixin:
         channels = [seg_logits]
         for scorer in scorers:
             if scorer.layer not in features or len(features[scorer.layer]) != len(inputs):
-                raise ValueError(f'layer {scorer.layer!r} gives no features of each image in prediction: name another')
+                raise ValueError(f'layer {scorer.layer!r} is not run on each image in prediction (a ModuleList never '
+                                 'is): name another, such as one inside it')
             scores = scorer(dict(features=features[scorer.layer]))
             channels.append(
                 F.interpolate(
