@@ -1,19 +1,16 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.runner.checkpoint import CheckpointLoader
-from mmengine.utils import import_modules_from_strings
 from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
 from mgcda.scores import entropy, margin
 from .data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from .network_loading import load_network
 
 NORMALISATIONS = ('image', 'absolute')
 
@@ -67,8 +64,8 @@ class FrozenMaps(nn.Module):
         super().__init__()
         if normalisation not in NORMALISATIONS:
             raise ValueError(f'normalisation must be one of {NORMALISATIONS}, got {normalisation!r}')
-        self.segmenter = _load_network(segmenter, 'segmenter')
-        self.generator = _load_network(generator, 'generator')
+        self.segmenter = load_network(segmenter, 'frozen.segmenter')
+        self.generator = load_network(generator, 'frozen.generator', child='generator')
         if perceptual is None:
             self.perceptual, self.perceptual_weights = None, None
         else:
@@ -190,50 +187,6 @@ def _extrema(x: Tensor) -> Tuple[Tensor, Tensor]:
 
 def _divide(x: Tensor, by: Tensor) -> Tensor:
     return x / by.clamp(min=torch.finfo(x.dtype).eps)
-
-
-def _load_network(cfg: ConfigType, role: str) -> nn.Module:
-    """Build the network that ``cfg['config']`` describes, with the weights of ``cfg['checkpoint']``."""
-    if set(cfg) != {'config', 'checkpoint'}:
-        raise ValueError(f"frozen.{role} needs 'config' and 'checkpoint' (None for random weights), got {sorted(cfg)}")
-    path, checkpoint = cfg['config'], cfg['checkpoint']
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'frozen.{role}.config: no such file: {path}')
-    if checkpoint is not None and '://' not in checkpoint and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'frozen.{role}.checkpoint: no such file: {checkpoint}; the config {path} says how to '
-                                'train or download it')
-    config = Config.fromfile(path)
-    if config.get('custom_imports'):
-        import_modules_from_strings(**config.custom_imports)
-    model_cfg = config.model if role == 'segmenter' else config.model.get('generator')
-    if model_cfg is None:
-        raise ValueError(f'frozen.{role}.config: {path} has no model.generator')
-    network = MODELS.build(model_cfg)
-    if role == 'segmenter' and not hasattr(network, 'inference'):
-        raise ValueError(f'frozen.segmenter.config: {path} is not a segmentor of MMSegmentation')
-    if checkpoint is not None:
-        _load_weights(network, checkpoint, prefix='generator.' if role == 'generator' else '', role=role)
-    return network
-
-
-def _load_weights(network: nn.Module, checkpoint: str, prefix: str, role: str) -> None:
-    try:
-        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except Exception as error:  # torch raises errors of many types for files of other kinds
-        reason = next((line.strip() for line in str(error).splitlines() if 'GLOBAL' in line), str(error).split('.')[0])
-        raise ValueError(f'frozen.{role}.checkpoint: {checkpoint} is damaged, is no checkpoint, or holds objects that '
-                         f'could run code ({type(error).__name__}: {reason})') from error
-    state = state.get('state_dict', state) if isinstance(state, dict) else {}
-    state = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
-    expected = network.state_dict()
-    wrong = [
-        key for key, value in expected.items()
-        if not key.endswith('num_batches_tracked') and (key not in state or state[key].shape != value.shape)
-    ]
-    if wrong:
-        raise ValueError(f'frozen.{role}.checkpoint: {checkpoint} is of another architecture: {len(wrong)} of '
-                         f'{len(expected)} weights are missing or of another shape, such as {wrong[:3]}')
-    network.load_state_dict(state, strict=False)
 
 
 def _drop_keys(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:

@@ -3,9 +3,10 @@ from .anomaly_mixin import AnomalyMixin
 from .anomaly_segmentor import AnomalySegmentor, CascadeAnomalySegmentor
 from .anomaly_tta import AnomalyTTAModel
 from .dissimilarity_segmentor import DissimilaritySegmentor
+from .ensemble_segmentor import EnsembleAnomalySegmentor
 from .mc_dropout_segmentor import MCDropoutAnomalySegmentor
 
 __all__ = [
     'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor', 'DissimilaritySegmentor',
-    'MCDropoutAnomalySegmentor'
+    'EnsembleAnomalySegmentor', 'MCDropoutAnomalySegmentor'
 ]
