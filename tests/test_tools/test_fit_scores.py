@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny_components import ROOT, write_tiny_run
 
-from mgcda.models import ScoreFitter
+from mgcda.models import AnomalySegmentor, ScoreFitter
 
 LEAF = '''
 _base_ = './tiny.py'
@@ -253,6 +253,19 @@ def test_data_of_other_kinds_is_refused(job, loader, match) -> None:
     job.config.write_text(f'{LEAF}fit_dataloader = dict(dataset={loader})\n')
     with pytest.raises(ValueError, match=match):
         job.fit()
+
+
+@pytest.mark.parametrize('crop_size', ['[10,12]', '[16,16]'])  # six windows, one window
+def test_models_that_infer_in_their_own_way_are_refused(job, monkeypatch, crop_size) -> None:
+    def four_quarters(self, inputs: torch.Tensor, metas: list) -> torch.Tensor:
+        rows = [torch.cat([self.encode_decode(part, metas) for part in row.chunk(2, dim=3)], dim=3)
+                for row in inputs.chunk(2, dim=2)]
+        return torch.cat(rows, dim=2)
+
+    monkeypatch.setattr(AnomalySegmentor, 'slide_inference', four_quarters)
+    options = ['model.test_cfg.mode=slide', f'model.test_cfg.crop_size={crop_size}', 'model.test_cfg.stride=[5,5]']
+    with pytest.raises(RuntimeError, match='outputs and labels cannot be paired'):
+        job.fit('--cfg-options', *options)
 
 
 def test_labels_that_are_no_classes_are_refused(job) -> None:

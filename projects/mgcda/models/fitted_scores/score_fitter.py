@@ -10,6 +10,10 @@ from mgcda.labels import IGNORE
 from .fitted_score import FittedScore
 
 
+UNKNOWN_INFERENCE = ('{} does not call its scores once for each image and window, as whole and sliding inference of '
+                     'MMSegmentation do: outputs and labels cannot be paired')
+
+
 class ScoreFitter:
     """Gather the statistics of all fitted scores of an anomaly segmentor, in one forward pass for each batch.
 
@@ -48,17 +52,20 @@ class ScoreFitter:
 
         Raises:
             ValueError: If labels are missing, hold a value that is no class, or belong to a flipped image.
+            RuntimeError: If the model calls its scores more or less often than there are images or windows.
         """
         data = self.model.data_preprocessor(data, training=False)
         inputs, samples = data['inputs'], data['data_samples']
         labels = [self._labels_of(sample) for sample in samples]
-        windows = list(self._windows(inputs, samples, labels))
+        windows = list(self._windows(inputs, samples, labels)) if self.model.feature_scorers else []
         observers = {
             name: _Observer(score, windows if 'features' in score.needs else labels)
             for name, score in self.scores.items()
         }
         with self.model.scoring_with(observers):
             self.model.predict(inputs, samples)
+        if any(next(observer.labels, None) is not None for observer in observers.values()):
+            raise RuntimeError(UNKNOWN_INFERENCE.format(type(self.model).__name__))
 
     def _labels_of(self, sample: SegDataSample) -> Tensor:
         """Labels (1, H, W) of a sample."""
@@ -99,7 +106,10 @@ class _Observer:
         self.labels = iter(labels)
 
     def __call__(self, outputs: Dict[str, Tensor]) -> Tensor:
-        self.score.update(outputs, next(self.labels))
+        labels = next(self.labels, None)
+        if labels is None:
+            raise RuntimeError(UNKNOWN_INFERENCE.format('the model'))
+        self.score.update(outputs, labels)
         values = outputs[self.needs[0]]
         return values.new_zeros(len(values), *values.shape[-2:])
 
