@@ -98,10 +98,10 @@ def load_model(cfg: Config, checkpoint_path: str) -> Tuple[nn.Module, List[str]]
 
 def check_classes(dataset: Dataset, model: nn.Module, trained: List[str], where: str) -> List[str]:
     """Names of the model's classes; ValueError where the data has other ones."""
-    names = class_names(model, dataset.metainfo.get('classes'))
+    names = class_names(model, dataset.metainfo.get('classes') or trained)
     if len(names) != model.num_classes:
         raise ValueError(f'{where} has {len(names)} classes {names}, the model has {model.num_classes}')
-    if trained and dataset.metainfo.get('classes') and trained != names:
+    if trained and trained != names:
         raise ValueError(f'{where} has the classes {names}, the checkpoint was trained on {trained}')
     return names
 

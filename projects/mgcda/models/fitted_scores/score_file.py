@@ -34,8 +34,7 @@ def class_names(model: nn.Module, classes: Optional[Sequence[str]] = None) -> li
     return [str(name) for name in classes or range(model.num_classes)]
 
 
-def write_fitted(path: str, score: Any, model: nn.Module, classes: Sequence[str], config: str,
-                 num_images: int) -> None:
+def write_fitted(path: str, score: Any, model: nn.Module, classes: Sequence[str], config: str, num_images: int) -> None:
     """Write the statistics of a score that was fitted on ``num_images`` images with the outputs of ``model``."""
     content = dict(
         format=FORMAT,

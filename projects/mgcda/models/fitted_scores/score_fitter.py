@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from mgcda.labels import IGNORE
 from .fitted_score import FittedScore
 
-
 UNKNOWN_INFERENCE = ('{} does not call its scores once for each image and window, as whole and sliding inference of '
                      'MMSegmentation do: outputs and labels cannot be paired')
 
@@ -81,8 +80,7 @@ class ScoreFitter:
                              'classes: is LabelIdToTrainId missing in the pipeline?')
         return labels
 
-    def _windows(self, inputs: Tensor, samples: Sequence[SegDataSample],
-                 labels: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _windows(self, inputs: Tensor, samples: Sequence[SegDataSample], labels: Sequence[Tensor]) -> Iterator[Tensor]:
         """Labels (N, h, w) of what each pass of the network sees, in the order of inference."""
         size = tuple(inputs.shape[-2:])
         batch = torch.cat([_padded(label, sample, size) for label, sample in zip(labels, samples)])
