@@ -137,6 +137,7 @@ def test_bad_samples_are_named():
     (dict(size=(256, 512), components=True), 'leave out size or components'),
     (dict(format_only=True), 'format_only needs an output_dir'),
     (dict(per_image=True, output_dir='x', keep_results=False), 'per_image needs an output_dir, and keep_results'),
+    (dict(components=['Own']), 'components must be True, or a dict'),
     (dict(components=dict(Own=dict(min_area=3))), r"components\['Own'\] must be a dict of min_pred_area, min_gt_area"),
     (dict(components=dict(Own=dict(min_pred_area=3, min_gt_area=-1))), 'min_gt_area must not be negative'),
 ])

@@ -83,6 +83,8 @@ class AnomalyMetric(BaseMetric):
                  score_dtype: Optional[str] = 'float32',
                  prefix: Optional[str] = None) -> None:
         super().__init__(prefix=prefix)
+        if not isinstance(components, (bool, dict, type(None))):
+            raise ValueError(f'components must be True, or a dict of data sets and their sizes, got {components!r}')
         self.settings = EvaluationSettings(
             mode=mode,
             protocol=protocol,
