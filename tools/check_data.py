@@ -25,7 +25,7 @@ from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from launch_utils import check_options  # noqa: E402
+from launch_utils import read_config  # noqa: E402
 
 from mgcda.datasets import CocoObjects  # noqa: E402
 from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample  # noqa: E402
@@ -266,10 +266,7 @@ def summary(reports: List[SetReport]) -> PrettyTable:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; returns 1 where something is wrong, else 0."""
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.get('default_scope', 'mmseg'))

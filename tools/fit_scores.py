@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import os.path as osp
-import sys
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np

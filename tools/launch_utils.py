@@ -8,7 +8,7 @@ import os.path as osp
 import subprocess
 import sys
 from datetime import timedelta
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Optional, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -65,13 +65,8 @@ def load_config(args: argparse.Namespace, required: Sequence[str]) -> Config:
         FileNotFoundError: No such config.
         ValueError: A required key is missing, or one looks like a misspelt key of the runner.
     """
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, args.cfg_options)
     check_keys(cfg, args.config)
-    if args.cfg_options is not None:
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
     missing = [key for key in required if cfg.get(key) is None]
     if missing:
         raise ValueError(f'{args.config} has no {", ".join(missing)}, which {osp.basename(sys.argv[0])} needs')
@@ -80,6 +75,22 @@ def load_config(args: argparse.Namespace, required: Sequence[str]) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def read_config(path: str, options: Optional[dict] = None) -> Config:
+    """The config of a file, with the ``--cfg-options`` merged into it.
+
+    Raises:
+        FileNotFoundError: No such config.
+        ValueError: An option that the config does not know.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'config {path} does not exist')
+    cfg = Config.fromfile(path)
+    if options is not None:
+        check_options(cfg, options)
+        cfg.merge_from_dict(options)
     return cfg
 
 

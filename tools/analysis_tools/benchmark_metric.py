@@ -15,20 +15,16 @@ import os
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Callable, Dict, Iterator, Sequence, Tuple
 
 import cv2
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmengine.config import DictAction
 from sklearn.metrics import auc, average_precision_score, roc_curve
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from benchmark_utils import in_own_process, memory, random_model, verdict, wait  # noqa: E402
 
 from mgcda.evaluation import AnomalyMetric, PixelCurve  # noqa: E402
 
@@ -78,21 +74,6 @@ def make_frames(num_frames: int, size: Sequence[int], seed: int) -> Iterator[Tup
     """The same frames whenever they are made."""
     for index in range(num_frames):
         yield make_frame(seed, index, size)
-
-
-def memory(key: str) -> float:
-    """Megabytes of this process: 'VmRSS', now, or 'VmHWM', at most so far.
-
-    Not ``ru_maxrss``: it includes what the parent took before this process was started.
-    """
-    with open('/proc/self/status', encoding='ascii') as file:
-        line = next(line for line in file if line.startswith(key))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def wait(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def measure_curve(mode: str, num_frames: int, size: Sequence[int], seed: int, device: torch.device,
@@ -147,33 +128,13 @@ def measure(method: str, num_frames: int, size: Sequence[int], seed: int, device
     return measure_curve(method, num_frames, size, seed, device, clock)
 
 
-def in_own_process(function: Callable[..., dict], *args) -> dict:
-    """Result of a function in a fresh process, whose memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
-        return pool.submit(function, *args).result()
-
-
-def without_downloads(node) -> None:
-    """Take the pretrained weights out of a model's config."""
-    if isinstance(node, dict):
-        node.pop('init_cfg', None)
-        node.pop('pretrained', None)
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
-        without_downloads(child)
-
-
 @torch.no_grad()
 def measure_model(path: str, cfg_options: dict, size: Sequence[int], rounds: int, seed: int, device: str,
                   clock: Callable[[], float]) -> dict:
     """Milliseconds of a model's forward pass, and of AnomalyMetric for a frame of the same size, by medians."""
-    init_default_scope('mmseg')
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
-    without_downloads(cfg.model)
-    cfg.model.pop('frozen', None)
     device = torch.device(device)
-    model = revert_sync_batchnorm(MODELS.build(cfg.model)).to(device).eval()
-    channels = 10 if cfg.model.type == 'DissimilaritySegmentor' else 3
+    model = random_model(path, cfg_options, device)
+    channels = 10 if type(model).__name__ == 'DissimilaritySegmentor' else 3
     inputs = torch.rand(1, channels, *size, device=device)
     metric = AnomalyMetric()
     seconds: Dict[str, list] = dict(model=[], metric=[])
@@ -197,12 +158,6 @@ def measure_model(path: str, cfg_options: dict, size: Sequence[int], rounds: int
     model_ms, metric_ms = (1000 * statistics.median(times) for times in (seconds['model'], seconds['metric'][1:]))
     return dict(config=path, model_ms=model_ms, metric_ms=metric_ms, first_frame_ms=1000 * seconds['metric'][0],
                 share=metric_ms / model_ms)
-
-
-def verdict(value: float, bound: float, at_least: bool = False) -> str:
-    """The target, and whether it is met."""
-    met = value >= bound if at_least else value <= bound
-    return f'({"at least" if at_least else "at most"} {bound:g} wanted: {"met" if met else "NOT MET"})'
 
 
 def report(figures: dict) -> None:

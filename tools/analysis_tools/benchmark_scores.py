@@ -16,13 +16,10 @@ import time
 from typing import Callable, List, Sequence
 
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmengine.config import DictAction
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_metric import in_own_process, memory, verdict, wait, without_downloads  # noqa: E402
+from benchmark_utils import in_own_process, memory, random_model, verdict, wait  # noqa: E402
 
 from mgcda.scores import build_score  # noqa: E402
 
@@ -84,11 +81,7 @@ def measure_score(name: str, size: Sequence[int], rounds: int, device: str, dtyp
 @torch.no_grad()
 def measure_model(path: str, cfg_options: dict, size: Sequence[int], rounds: int, device: str) -> float:
     """Milliseconds of a forward pass with random weights."""
-    init_default_scope('mmseg')
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(cfg_options or {})
-    without_downloads(cfg.model)
-    model = revert_sync_batchnorm(MODELS.build(cfg.model)).to(device).eval()
+    model = random_model(path, cfg_options, device)
     inputs = torch.rand(1, 3, *size, device=device)
     return milliseconds(lambda: model(inputs), rounds, torch.device(device))
 

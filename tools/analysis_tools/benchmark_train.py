@@ -25,9 +25,8 @@ from mmseg.registry import HOOKS, MODELS, OPTIM_WRAPPERS, OPTIMIZERS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
-
-import mgcda  # noqa: E402,F401
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from benchmark_utils import without_downloads  # noqa: E402
 
 LEAVES = {
     'vgg16': 'configs/mgcda_cityscapes.py',
@@ -65,15 +64,6 @@ def parse_args() -> argparse.Namespace:
     if args.cpu_time and not on_cpu:
         parser.error('--cpu-time is for a CPU')
     return args
-
-
-def without_downloads(cfg: Config) -> Config:
-    """Leave out what does not change the time: pretrained weights and the frozen networks."""
-    cfg.model.pop('frozen', None)
-    for part in cfg.model.values():
-        if isinstance(part, dict):
-            part.pop('init_cfg', None)
-    return cfg
 
 
 def make_batch(batch: int, height: int, width: int) -> dict:

@@ -10,7 +10,7 @@ one's own: neither needs to know of this project. Prints a table of all scores, 
 import argparse
 import os
 import sys
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 from mmengine.config import Config, ConfigDict
 
@@ -18,7 +18,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, 'tools'))
 
 from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,  # noqa: E402
-                          guard_checkpoints, load_config, prepare_launcher, stop_processes)
+                          guard_checkpoints, load_config, prepare_launcher, read_config, stop_processes)
+
+from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
 
 BENCHMARKS = os.path.join(ROOT, 'configs/_base_/datasets/benchmarks.py')
 RUNTIME = os.path.join(ROOT, 'configs/_base_/default_runtime.py')
@@ -70,11 +72,8 @@ def choose_data(path: str, names: Optional[Sequence[str]], size: Optional[Sequen
         FileNotFoundError: No such config.
         ValueError: It names no such data set.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
-    data = Config.fromfile(path)
-    dataset = data.test_dataloader.dataset
-    leaves: List[ConfigDict] = dataset.datasets if 'datasets' in dataset else [dataset]
+    data = read_config(path)
+    leaves = list(leaf_configs(data.test_dataloader.dataset))
     known = [leaf.get('dataset_name', leaf.type) for leaf in leaves]
     missing = [name for name in names or () if name not in known]
     if missing:

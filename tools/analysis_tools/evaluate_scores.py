@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
@@ -25,7 +25,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools'))
-from launch_utils import check_options  # noqa: E402
+from launch_utils import read_config  # noqa: E402
 
 from mgcda.datasets import AnomalyDataset  # noqa: E402
 from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
@@ -136,12 +136,7 @@ def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
     root = Path(args.scores)
     if not root.is_dir():
         raise FileNotFoundError(f'folder of score maps not found: {root}')
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if not cfg.get('test_dataloader'):
         raise ValueError(f'{args.config} has no test_dataloader, whose data sets hold the labels')
     sets, names = [], []
