@@ -273,3 +273,10 @@ def write_frozen(folder: Path) -> None:
                 state['decode_head.conv_seg.weight'].mul_(400)
             prefix = 'generator.' if role == 'generator' else ''
             torch.save(dict(state_dict={prefix + key: value for key, value in state.items()}), folder / f'{role}.pth')
+
+
+def write_tiny_checkpoint(config: Path, path: Path) -> None:
+    """Write a checkpoint of the config's model, from a seed, as a training leaves it."""
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.save(dict(meta=dict(), state_dict=model.state_dict()), path)

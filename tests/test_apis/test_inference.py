@@ -7,8 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmseg.registry import MODELS
-from tiny_dissimilarity import HEIGHT, ROOT, WIDTH, quick_runs, write_tiny_mgcda
+from tiny_dissimilarity import HEIGHT, ROOT, WIDTH, quick_runs, write_tiny_checkpoint, write_tiny_mgcda
 
 from mgcda.apis import inference_model, init_model
 
@@ -17,10 +16,7 @@ from mgcda.apis import inference_model, init_model
 def tiny(tmp_path_factory) -> Path:
     """Folder of a tiny MGCDA with a checkpoint as a training leaves it, training-only weights included."""
     folder = tmp_path_factory.mktemp('tiny')
-    config = write_tiny_mgcda(folder)
-    torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(config).model)
-    torch.save(dict(meta=dict(), state_dict=model.state_dict()), folder / 'epoch_1.pth')
+    write_tiny_checkpoint(write_tiny_mgcda(folder), folder / 'epoch_1.pth')
     return folder
 
 

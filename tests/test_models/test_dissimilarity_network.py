@@ -342,15 +342,17 @@ def test_one_channel_head_ranks_by_its_logit():
     assert result.pred_sem_seg.data.flatten().tolist() == [1, 1, 0, 0]
 
 
+CLASS_HEAD = dict(
+    type='AnomalySegmentor',
+    backbone=dict(type='TestPyramid'),
+    decode_head=dict(type='FCNHead', in_channels=32, in_index=3, channels=4, num_convs=1, num_classes=5),
+    test_cfg=dict(mode='whole'))
+
+
 def test_class_heads_need_a_score():
-    cfg = dict(
-        type='AnomalySegmentor',
-        backbone=dict(type='TestPyramid'),
-        decode_head=dict(type='FCNHead', in_channels=32, in_index=3, channels=4, num_convs=1, num_classes=5),
-        test_cfg=dict(mode='whole'))
     with pytest.raises(ValueError, match='score'):
-        MODELS.build(dict(cfg))
-    model = MODELS.build(ConfigDict(cfg, score='energy')).eval()
+        MODELS.build(dict(CLASS_HEAD))
+    model = MODELS.build(ConfigDict(CLASS_HEAD, score='energy')).eval()
     with torch.no_grad():
         result = model.predict(torch.rand(1, 3, 32, 32), samples(1, 32, 32, ori=(40, 44)))[0]
     logits = result.seg_logits.data.double()
@@ -359,13 +361,8 @@ def test_class_heads_need_a_score():
 
 
 def test_several_scores_cost_one_pass():
-    cfg = dict(
-        type='AnomalySegmentor',
-        backbone=dict(type='TestPyramid'),
-        decode_head=dict(type='FCNHead', in_channels=32, in_index=3, channels=4, num_convs=1, num_classes=5),
-        test_cfg=dict(mode='whole'))
     cold = dict(type='energy', temperature=0.5, name='cold')
-    model = MODELS.build(ConfigDict(cfg, scores=['msp', cold])).eval()
+    model = MODELS.build(ConfigDict(CLASS_HEAD, scores=['msp', cold])).eval()
     passes = []
     model.backbone.register_forward_hook(lambda *args: passes.append(1))
     with torch.no_grad():
@@ -376,6 +373,6 @@ def test_several_scores_cost_one_pass():
     expected = [build_score(score)(dict(seg_logits=logits[None]))[0] for score in ('msp', cold)]
     torch.testing.assert_close(result.anomaly_scores.data, torch.stack(expected))
     with pytest.raises(ValueError, match='either score or scores'):
-        MODELS.build(ConfigDict(cfg, score='msp', scores=['energy']))
+        MODELS.build(ConfigDict(CLASS_HEAD, score='msp', scores=['energy']))
     with pytest.raises(ValueError, match='two scores are called'):
-        MODELS.build(ConfigDict(cfg, scores=['energy', 'energy']))
+        MODELS.build(ConfigDict(CLASS_HEAD, scores=['energy', 'energy']))

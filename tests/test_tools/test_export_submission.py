@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
-from tiny_dissimilarity import ROOT, quick_runs, write_tiny_mgcda
+from tiny_dissimilarity import ROOT, quick_runs, write_tiny_checkpoint, write_tiny_mgcda
 
 from mgcda.apis import inference_model, init_model
 from mgcda.evaluation.results import write_results
@@ -125,10 +125,7 @@ class TestFishyscapes:
     def tiny(self, tmp_path_factory) -> Path:
         """Folder of a tiny MGCDA and its checkpoint."""
         folder = tmp_path_factory.mktemp('tiny')
-        config = write_tiny_mgcda(folder)
-        torch.manual_seed(0)
-        model = MODELS.build(Config.fromfile(config).model)
-        torch.save(dict(meta=dict(), state_dict=model.state_dict()), folder / 'epoch_1.pth')
+        write_tiny_checkpoint(write_tiny_mgcda(folder), folder / 'epoch_1.pth')
         return folder
 
     def test_the_container_runs_on_images(self, tiny, tmp_path, export) -> None:
