@@ -183,7 +183,7 @@ def run(fitter: ScoreFitter, loader: dict, dataset: Dataset, indices: List[int],
         done += len(data['inputs'])
         if bar is not None:
             bar.update(len(data['inputs']))
-        if done - saved >= args.save_every:
+        if done - saved >= args.save_every or done == len(indices):  # making the parameters may take long, too
             states = {name: score.state() for name, score in fitter.scores.items()}
             write_file(partial, checkpoint_bytes(dict(job=job, states=states, done=done)))
             saved = done
@@ -237,8 +237,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Dict[str, List[str]]:
         if rank == 0:
             for path in outputs[name]:
                 write_fitted(path, score, model, classes, args.config, num_images)
-            print(f'\n{", ".join(outputs[name])}: {name}, {int(score.moments.counts.sum())} pixels of '
-                  f'{int((score.moments.counts > 0).sum())} classes')
+            print(f'\n{", ".join(outputs[name])}: {name}, fitted on {score.num_pixels} pixels')
     if is_distributed():
         torch.distributed.barrier()
     if osp.isfile(partial):

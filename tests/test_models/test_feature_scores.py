@@ -19,10 +19,10 @@ class FirstFeature:
     needs = ('features', )
 
     def __init__(self, layer, name='first'):
-        self.layer, self.name = layer, name
+        self.layers, self.name = (layer, ), name
 
     def __call__(self, outputs):
-        return F.avg_pool2d(outputs['features'], 2)[:, 0]
+        return F.avg_pool2d(outputs['features'][0], 2)[:, 0]
 
 
 def build(cascade=False, head=HEAD, test_cfg=dict(mode='whole'), **kwargs):
@@ -126,7 +126,7 @@ def test_hooks_are_gone_after_a_prediction():
     ('backbone.con', r"no layer 'backbone.con'; near it are \['backbone.conv'"),
     ('stem', r"near it are \[.*'decode_head'"),
     ('', 'no layer'),
-    (3, 'must have a `layer`'),
+    (3, 'must have `layers`'),
 ])
 def test_unknown_layers_are_refused_when_the_model_is_built(layer, match):
     with pytest.raises(ValueError, match=match):

@@ -1,39 +1,43 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import inspect
-from typing import Any, ClassVar, Dict, Optional, Tuple
+import math
+from typing import Any, ClassVar, Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
-from .moments import ClassMoments
 from .score_file import check_fit, read_fitted
+
+#: Label of pixels that are no part of the image, such as those of padding.
+PADDED = -1
 
 
 class FittedScore:
-    """Scorer with statistics of training data, which ``tools/fit_scores.py`` gathers and saves.
+    """Scorer with parameters from training data, which ``tools/fit_scores.py`` gathers and saves.
 
     .. code:: text
 
-        update(outputs, labels) ... merge(other) ... finish() -> __call__(outputs) -> scores (N, H, W)
+        update(outputs, labels, key) ... merge(other) ... finish() -> __call__(outputs) -> scores (N, H, W)
 
     In a model it loads the file ``fitted`` before the first prediction, and refuses one that is not the model's.
 
     Args:
         fitted (str, optional): File of ``tools/fit_scores.py``. Defaults to None.
-        **settings: Those of the subclass. ``fit_settings`` names the ones that the statistics depend on; the others may
-            be changed without fitting anew.
+        **settings: Those of the subclass. ``fit_settings`` names the ones that the file depends on; the others may be
+            changed without fitting anew.
 
-    ``name`` is that of the class with the settings that differ from the defaults.
+    ``name`` is that of the class with the settings that differ from the defaults. ``layers`` names the layers that a
+    scorer of features reads. ``parameter_names`` names what a file holds.
     """
     needs: ClassVar[Tuple[str, ...]]
     fit_settings: ClassVar[Tuple[str, ...]] = ()
-    shared_scatter: ClassVar[bool] = False
+    parameter_names: ClassVar[Tuple[str, ...]]
+    layers: Tuple[str, ...] = ()
 
     def __init__(self, fitted: Optional[str] = None, **settings: Any) -> None:
         self.fitted, self.settings = fitted, settings
-        self.moments: Optional[ClassMoments] = None
         self.ready = False
         parameters = inspect.signature(type(self)).parameters
         own = ','.join(f'{key}={value}' for key, value in settings.items() if parameters[key].default != value)
@@ -42,25 +46,29 @@ class FittedScore:
     # Fitting
 
     @torch.no_grad()
-    def update(self, outputs: Dict[str, Tensor], labels: Tensor) -> None:
+    def update(self, outputs: Dict[str, Any], labels: Tensor, key: str = '') -> None:
         """Add a batch to the statistics.
 
         Args:
-            outputs (dict): What the score ``needs``, (N, C, h, w).
-            labels (Tensor): Train ids, integers (N, H, W), 255 = void. They are brought to (h, w) by nearest neighbour.
+            outputs (dict): What the score ``needs``: ``seg_logits`` (N, C, h, w), or ``features``, the maps (N, D_i,
+                h_i, w_i) of its ``layers``, in their order.
+            labels (Tensor): Train ids, integers (N, H, W), 255 = void, -1 = no part of the image. They are brought to
+                the size of the largest map by nearest neighbour.
+            key (str): What the batch is called, such as the path of its image: samples are drawn by it.
 
         Raises:
             ValueError: If the labels are not of these shapes, or the outputs are not finite.
         """
-        values = outputs[self.needs[0]].float()
-        if labels.dim() != 3 or values.dim() != 4 or len(labels) != len(values):
+        values = self._inputs(outputs)
+        if labels.dim() != 3 or len(labels) != len(values[0]):
             raise ValueError(f'score {self.name!r} is fitted on outputs (N, C, h, w) and labels (N, H, W), got '
-                             f'{tuple(values.shape)} and {tuple(labels.shape)}')
-        if not values.isfinite().all():
+                             f'{tuple(values[0].shape)} and {tuple(labels.shape)}')
+        if not all(value.isfinite().all() for value in values):
             raise ValueError(f'score {self.name!r} cannot be fitted: the {self.needs[0]} are not finite')
-        if labels.shape[-2:] != values.shape[-2:]:
-            labels = F.interpolate(labels[:, None].float(), size=values.shape[-2:], mode='nearest-exact')[:, 0]
-        self._add(values, labels.long().to(values.device))
+        size = max((value.shape[-2:] for value in values), key=math.prod)
+        if labels.shape[-2:] != size:
+            labels = F.interpolate(labels[:, None].float(), size=size, mode='nearest-exact')[:, 0]
+        self._add(values, labels.long().to(values[0].device), key)
         self.ready = False
 
     def shares_statistics(self, other: 'FittedScore') -> bool:
@@ -69,12 +77,7 @@ class FittedScore:
 
     def merge(self, other: 'FittedScore') -> None:
         """Add the statistics of another one, of the same settings."""
-        if other.moments is None:
-            return
-        if self.moments is None:
-            self.moments = ClassMoments(other.moments.means.shape[1], self.shared_scatter)
-        self.moments.merge(other.moments)
-        self.ready = False
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Make the parameters of the score from the statistics.
@@ -82,21 +85,34 @@ class FittedScore:
         Raises:
             ValueError: If there is too little data.
         """
-        if self.moments is None or not self.moments.counts.sum():
+        if not self.num_pixels:
             raise ValueError(f'score {self.name!r} cannot be fitted: no pixel of the data counts')
-        self._finish(self.moments)
+        self._finish()
         self.ready = True
 
+    @property
+    def num_pixels(self) -> int:
+        """Number of pixels that the statistics are of."""
+        raise NotImplementedError
+
     def state(self) -> Dict[str, Tensor]:
-        """The statistics, float64 tensors on the CPU; empty before the first update."""
-        return {} if self.moments is None else self.moments.state()
+        """The statistics, tensors on the CPU; empty before the first update."""
+        raise NotImplementedError
 
     def load_state(self, state: Dict[str, Tensor]) -> None:
         """Take the statistics of a :meth:`state`."""
-        self.moments = ClassMoments.from_state(state, self.shared_scatter) if state else None
-        self.ready = False
+        raise NotImplementedError
 
-    # Scoring
+    # Files
+
+    def parameters(self) -> Dict[str, Tensor]:
+        """What is saved of a score that is fitted, tensors on the CPU by ``parameter_names``; here the statistics."""
+        return self.state()
+
+    def load_parameters(self, parameters: Dict[str, Tensor]) -> None:
+        """Take what was saved by :meth:`parameters`."""
+        self.load_state(parameters)
+        self.finish()
 
     def prepare(self, model: nn.Module) -> None:
         """Load what was fitted, for a model.
@@ -108,21 +124,30 @@ class FittedScore:
         if self.fitted is not None:
             content = read_fitted(self.fitted)
             check_fit(self.fitted, content, self, model)
-            self.load_state(content['state'])
-            self.finish()
+            self.load_parameters(content['state'])
+            self.ready = True
         self._require_fit()
 
-    def __call__(self, outputs: Dict[str, Tensor]) -> Tensor:
-        """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed."""
+    # Scoring
+
+    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+        """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed; see :meth:`update`."""
         self._require_fit()
         missing = [name for name in self.needs if name not in outputs]
         if missing:
             raise ValueError(f'score {self.name!r} needs the outputs {missing}, the model gives {sorted(outputs)}')
-        values = outputs[self.needs[0]].float()
-        if values.dim() != 4:
-            raise ValueError(f'{self.needs[0]} must be (N, C, H, W), got {tuple(values.shape)}')
-        with torch.autocast(values.device.type, enabled=False):
+        values = self._inputs(outputs)
+        with torch.autocast(values[0].device.type, enabled=False):
             return self._score(values)
+
+    def _inputs(self, outputs: Dict[str, Any]) -> List[Tensor]:
+        """The maps that are read, in float32."""
+        values = outputs[self.needs[0]]
+        values = [values] if isinstance(values, Tensor) else list(values)
+        if len(values) != max(len(self.layers), 1) or any(value.dim() != 4 for value in values):
+            raise ValueError(f'score {self.name!r} reads {max(len(self.layers), 1)} map(s) (N, C, H, W) of '
+                             f'{self.needs[0]}, got {[tuple(value.shape) for value in values]}')
+        return [value.float() for value in values]
 
     def _require_fit(self) -> None:
         if not self.ready:
@@ -130,25 +155,16 @@ class FittedScore:
             raise ValueError(f'score {self.name!r} is not fitted: run tools/fit_scores.py and name its file, as in '
                              f"dict(type={kind!r}, fitted='work_dirs/{kind.lower()}.pth')")
 
-    def _moments(self, dim: int) -> ClassMoments:
-        """The statistics of vectors of length ``dim``, made when they are first asked for."""
-        if self.moments is None:
-            self.moments = ClassMoments(dim, self.shared_scatter)
-        if self.moments.means.shape[1] != dim:
-            raise ValueError(f'score {self.name!r} was begun on vectors of length {self.moments.means.shape[1]}, now '
-                             f'they are of length {dim}')
-        return self.moments
-
-    def _add(self, values: Tensor, labels: Tensor) -> None:
-        """Add values, float32 (N, C, h, w), of labels (N, h, w) to the statistics."""
+    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+        """Add maps, float32 (N, C_i, h_i, w_i), of labels (N, h, w), h and w of the largest, to the statistics."""
         raise NotImplementedError
 
-    def _finish(self, moments: ClassMoments) -> None:
+    def _finish(self) -> None:
         """Make the parameters."""
         raise NotImplementedError
 
-    def _score(self, values: Tensor) -> Tensor:
-        """Scores (N, H, W) of values, float32 (N, C, H, W)."""
+    def _score(self, values: List[Tensor]) -> Tensor:
+        """Scores (N, H, W) of maps, float32 (N, C_i, H_i, W_i)."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -157,5 +173,5 @@ class FittedScore:
 
 
 def valid(labels: Tensor) -> Tensor:
-    """Mask of labels that are not void."""
-    return labels != IGNORE
+    """Mask of labels that are classes."""
+    return (labels != IGNORE) & (labels != PADDED)

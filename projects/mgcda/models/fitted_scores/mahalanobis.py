@@ -1,19 +1,19 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional
+from typing import List, Optional
 
 import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-from .fitted_score import FittedScore, valid
-from .moments import ClassMoments
+from .fitted_score import valid
+from .moment_score import MomentScore
 
 #: So many pixels at a time are turned to float64.
 CHUNK = 1 << 15
 
 
 @FUNCTIONS.register_module()
-class Mahalanobis(FittedScore):
+class Mahalanobis(MomentScore):
     r"""Squared distance of features from the nearest class (Lee et al., NeurIPS 2018).
 
     With the features :math:`x` of a pixel, the means of the classes by label and the covariance :math:`\Sigma` around
@@ -39,17 +39,19 @@ class Mahalanobis(FittedScore):
         if not 0 <= shrinkage <= 1:
             raise ValueError(f'shrinkage must be in [0, 1], got {shrinkage}')
         super().__init__(fitted, layer=layer, shrinkage=shrinkage)
-        self.layer = layer
+        self.layers = (layer, )
 
-    def _add(self, values: Tensor, labels: Tensor) -> None:
+    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+        features, = values
         mask = valid(labels)
-        vectors = values.permute(0, 2, 3, 1)[mask]  # (N, D, h, w) -> (M, D)
-        moments = self._moments(values.shape[1])
+        vectors = features.permute(0, 2, 3, 1)[mask]  # (N, D, h, w) -> (M, D)
+        moments = self._moments(features.shape[1])
         for chunk, classes in zip(vectors.split(CHUNK), labels[mask].split(CHUNK)):
             if len(chunk):
                 moments.update(chunk, classes)
 
-    def _finish(self, moments: ClassMoments) -> None:
+    def _finish(self) -> None:
+        moments = self.moments
         known = moments.counts > 0
         means, total = moments.means[known], moments.counts.sum()
         covariance = moments.scatter / total
@@ -66,15 +68,16 @@ class Mahalanobis(FittedScore):
         self.whitening = whitening.float()
         self.means = ((means - center) @ whitening.T).float()
 
-    def _score(self, values: Tensor) -> Tensor:
-        if values.shape[1] != len(self.center):
+    def _score(self, values: List[Tensor]) -> Tensor:
+        features, = values
+        if features.shape[1] != len(self.center):
             raise ValueError(f'score {self.name!r} was fitted on features of {len(self.center)} channels, layer '
-                             f'{self.layer!r} gives {values.shape[1]}')
-        if self.center.device != values.device:
+                             f'{self.layers[0]!r} gives {features.shape[1]}')
+        if self.center.device != features.device:
             self.center, self.whitening, self.means = (
-                value.to(values.device) for value in (self.center, self.whitening, self.means))
+                value.to(features.device) for value in (self.center, self.whitening, self.means))
         # Products of matrices, as convolutions may round to TF32 on a GPU: (N, D, H, W) -> (N, D, H * W).
-        white = self.whitening @ (values - self.center[:, None, None]).flatten(2)
+        white = self.whitening @ (features - self.center[:, None, None]).flatten(2)
         # |z - m|^2 = |z|^2 - 2 z m + |m|^2
         rest = (self.means.square().sum(1)[:, None] - 2 * (self.means @ white)).amin(1)
-        return (white.square_().sum(1) + rest).clamp(min=0).unflatten(1, values.shape[-2:])
+        return (white.square_().sum(1) + rest).clamp(min=0).unflatten(1, features.shape[-2:])

@@ -13,7 +13,6 @@ from mgcda.files import checkpoint_bytes, write_file
 
 FORMAT = 'mgcda fitted score 1'
 KEYS = dict(format=str, type=str, settings=dict, classes=list, config=str, fingerprint=str, num_images=int, state=dict)
-STATE = ('counts', 'means', 'scatter')
 #: Weights that predictions of the segmentor do not depend on, or that are never saved.
 LEFT_OUT = re.compile(r'(^|\.)(train_only|frozen)\.')
 
@@ -35,7 +34,7 @@ def class_names(model: nn.Module, classes: Optional[Sequence[str]] = None) -> li
 
 
 def write_fitted(path: str, score: Any, model: nn.Module, classes: Sequence[str], config: str, num_images: int) -> None:
-    """Write the statistics of a score that was fitted on ``num_images`` images with the outputs of ``model``."""
+    """Write the parameters of a score that was fitted on ``num_images`` images with the outputs of ``model``."""
     content = dict(
         format=FORMAT,
         type=type(score).__name__,
@@ -44,7 +43,7 @@ def write_fitted(path: str, score: Any, model: nn.Module, classes: Sequence[str]
         config=config,
         fingerprint=fingerprint(model),
         num_images=num_images,
-        state=score.state())
+        state=score.parameters())
     write_file(path, checkpoint_bytes(content))
 
 
@@ -65,8 +64,7 @@ def read_fitted(path: str) -> Dict[str, Any]:
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise ValueError(f'{path} is no fitted score of this version: {how_to_fit(path)}')
     wrong = [key for key, kind in KEYS.items() if not isinstance(content.get(key), kind)]
-    state = content.get('state')
-    if wrong or set(state) != set(STATE) or not all(isinstance(state[key], Tensor) for key in STATE):
+    if wrong or not all(isinstance(value, Tensor) for value in content['state'].values()):
         raise ValueError(f'{path} is damaged: {wrong or ["state"]} are missing or of another type')
     return content
 
@@ -80,6 +78,9 @@ def check_fit(path: str, content: Dict[str, Any], score: Any, model: nn.Module) 
     owner = f'{path} was fitted by {content["config"]}'
     if content['type'] != type(score).__name__:
         raise ValueError(f'{path} holds a fitted {content["type"]}, the score is {type(score).__name__}')
+    missing = sorted(set(score.parameter_names) - set(content['state']))
+    if missing:
+        raise ValueError(f'{path} is damaged: its state lacks {missing}')
     for key in score.fit_settings:
         theirs, own = content['settings'].get(key), score.settings[key]
         if json.dumps(theirs) != json.dumps(own):

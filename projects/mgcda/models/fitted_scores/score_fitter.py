@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
-from .fitted_score import FittedScore
+from .fitted_score import PADDED, FittedScore
 
 UNKNOWN_INFERENCE = ('{} does not call its scores once for each image and window, as whole and sliding inference of '
                      'MMSegmentation do: outputs and labels cannot be paired')
@@ -56,14 +56,19 @@ class ScoreFitter:
         data = self.model.data_preprocessor(data, training=False)
         inputs, samples = data['inputs'], data['data_samples']
         labels = [self._labels_of(sample) for sample in samples]
-        windows = list(self._windows(inputs, samples, labels)) if self.model.feature_scorers else []
+        paths = [str(sample.metainfo.get('img_path')) for sample in samples]
+        images = list(zip(labels, paths))
+        windows = []
+        if self.model.feature_scorers:
+            windows = [(window, f'{" ".join(paths)} {index}')
+                       for index, window in enumerate(self._windows(inputs, samples, labels))]
         observers = {
-            name: _Observer(score, windows if 'features' in score.needs else labels)
+            name: _Observer(score, windows if 'features' in score.needs else images)
             for name, score in self.scores.items()
         }
         with self.model.scoring_with(observers):
             self.model.predict(inputs, samples)
-        if any(next(observer.labels, None) is not None for observer in observers.values()):
+        if any(next(observer.calls, None) is not None for observer in observers.values()):
             raise RuntimeError(UNKNOWN_INFERENCE.format(type(self.model).__name__))
 
     def _labels_of(self, sample: SegDataSample) -> Tensor:
@@ -96,29 +101,28 @@ class ScoreFitter:
 
 
 class _Observer:
-    """Scorer that adds the outputs that it sees, with the labels of each call, to the statistics of a score."""
+    """Scorer that adds the outputs that it sees, with the labels and the key of each call, to a score's statistics."""
 
-    def __init__(self, score: FittedScore, labels: Iterable[Tensor]) -> None:
-        self.score, self.needs = score, score.needs
-        self.layer = getattr(score, 'layer', None)
-        self.labels = iter(labels)
+    def __init__(self, score: FittedScore, calls: Iterable[Tuple[Tensor, str]]) -> None:
+        self.score, self.needs, self.layers = score, score.needs, score.layers
+        self.calls = iter(calls)
 
-    def __call__(self, outputs: Dict[str, Tensor]) -> Tensor:
-        labels = next(self.labels, None)
-        if labels is None:
+    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+        call = next(self.calls, None)
+        if call is None:
             raise RuntimeError(UNKNOWN_INFERENCE.format('the model'))
-        self.score.update(outputs, labels)
-        values = outputs[self.needs[0]]
+        self.score.update(outputs, *call)
+        values = outputs['seg_logits'] if 'seg_logits' in self.needs else outputs['features'][0]
         return values.new_zeros(len(values), *values.shape[-2:])
 
 
 def _padded(labels: Tensor, sample: SegDataSample, size: Tuple[int, int]) -> Tensor:
-    """Labels (1, H, W) at the size of the network's inputs, void where those are padded."""
+    """Labels (1, H, W) at the size of the network's inputs, -1 where those are padded."""
     meta = sample.metainfo
     left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
     inner = (size[0] - top - bottom, size[1] - left - right)
     labels = F.interpolate(labels[None].float(), size=inner, mode='nearest-exact')[0]
-    return F.pad(labels, (left, right, top, bottom), value=IGNORE)
+    return F.pad(labels, (left, right, top, bottom), value=PADDED)
 
 
 def _spans(length: int, crop: int, stride: int) -> List[slice]:

@@ -1,17 +1,17 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional, Sequence
+from typing import List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-from .fitted_score import FittedScore, valid
-from .moments import ClassMoments
+from .fitted_score import valid
+from .moment_score import MomentScore
 
 
 @FUNCTIONS.register_module()
-class SML(FittedScore):
+class SML(MomentScore):
     r"""Standardized max logit (Jung et al., ICCV 2021).
 
     With the largest logit :math:`z` of a pixel, which is of class c, and the mean and standard deviation of the largest
@@ -62,14 +62,15 @@ class SML(FittedScore):
             sigma=sigma,
             ignore_void=ignore_void)
 
-    def _add(self, values: Tensor, labels: Tensor) -> None:
-        largest, classes = values.max(1)
+    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+        seg_logits, = values
+        largest, classes = seg_logits.max(1)
         if self.settings['ignore_void']:
             largest, classes = largest[valid(labels)], classes[valid(labels)]
-        self._moments(1).update(largest.reshape(-1, 1), classes.flatten(), values.shape[1])
+        self._moments(1).update(largest.reshape(-1, 1), classes.flatten(), seg_logits.shape[1])
 
-    def _finish(self, moments: ClassMoments) -> None:
-        counts, means, scatter = moments.counts, moments.means[:, 0], moments.scatter[:, 0]
+    def _finish(self) -> None:
+        counts, means, scatter = self.moments.counts, self.moments.means[:, 0], self.moments.scatter[:, 0]
         mean = (counts * means).sum() / counts.sum()
         variance = (scatter + counts * (means - mean).square()).sum() / counts.sum()
         if not variance > 0:
@@ -78,12 +79,13 @@ class SML(FittedScore):
         self.mean = torch.where(known, means, mean).float()
         self.std = torch.where(known, scatter / counts.clamp(min=1), variance).sqrt().float()
 
-    def _score(self, values: Tensor) -> Tensor:
-        if values.shape[1] != len(self.mean):
+    def _score(self, values: List[Tensor]) -> Tensor:
+        seg_logits, = values
+        if seg_logits.shape[1] != len(self.mean):
             raise ValueError(f'score {self.name!r} was fitted on {len(self.mean)} classes, the logits have '
-                             f'{values.shape[1]}')
-        largest, classes = values.max(1)
-        scores = (self.mean.to(values.device)[classes] - largest) / self.std.to(values.device)[classes]
+                             f'{seg_logits.shape[1]}')
+        largest, classes = seg_logits.max(1)
+        scores = (self.mean.to(seg_logits.device)[classes] - largest) / self.std.to(seg_logits.device)[classes]
         if self.settings['boundary_widths']:
             scores = suppress_boundaries(scores, classes, self.settings['boundary_widths'])
         if self.settings['smoothing']:

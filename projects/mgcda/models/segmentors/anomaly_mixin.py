@@ -24,10 +24,12 @@ class AnomalyMixin:
     ``seg_logits`` and ``pred_sem_seg``. Of several scores they are (S, H, W), and the metainfo ``score_names`` says
     which; they cost one forward pass.
 
-    Scores of logits are computed at the original image size. A scorer that ``needs`` 'features' reads those of the
-    module that its ``layer`` names: its map is computed at their resolution, resized bilinearly to that of the logits,
-    and from there treated as they are (sliding windows average it, padding and flips are undone). Fitted scores are
-    loaded before the first prediction, and refused if they were fitted with other weights.
+    Scores of logits are computed at the original image size. A scorer that ``needs`` 'features' reads a tuple of those
+    of the modules that its ``layers`` name ('decode_head.conv_seg:input' is what goes into one): its map is computed at
+    their resolution, resized bilinearly to that of the logits, and from there treated as they are (sliding windows
+    average it, padding and flips are undone). It may also return ``num_maps`` maps (N, K, h, w), such as other logits,
+    which its ``combine`` makes scores (N, H, W) of at the original image size. Fitted scores are loaded before the
+    first prediction, and refused if they were fitted with other weights.
 
     In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
     losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
@@ -115,6 +117,10 @@ class AnomalyMixin:
         """The scorers that read features of a layer."""
         return [scorer for scorer in (self.scorers or {}).values() if 'features' in scorer.needs]
 
+    def _num_maps(self) -> int:
+        """Channels behind the logits."""
+        return sum(map(_num_maps, self.feature_scorers))
+
     def train(self, mode: bool = True) -> 'AnomalyMixin':
         """Set the mode; after training, fitted scores are held against the weights again."""
         self._scorers_ready = self._scorers_ready and not mode
@@ -139,21 +145,23 @@ class AnomalyMixin:
         return super().inference(inputs, batch_img_metas)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
-        """Class logits (N, C, H, W) of the segmentor, with one more channel for each score of features."""
+        """Class logits (N, C, H, W) of the segmentor, with one more channel for each map of features."""
         scorers = self.feature_scorers
         if not scorers:
             return super().encode_decode(inputs, batch_img_metas)
-        with record_layers(self, {scorer.layer for scorer in scorers}) as features:
+        layers = {layer for scorer in scorers for layer in scorer.layers}
+        with record_layers(self, layers) as features:
             seg_logits = super().encode_decode(inputs, batch_img_metas)
+        for layer in layers:
+            if layer not in features or len(features[layer]) != len(inputs):
+                raise ValueError(f'layer {layer!r} is not run on each image in prediction (a ModuleList never is): '
+                                 'name another, such as one inside it')
         channels = [seg_logits]
         for scorer in scorers:
-            if scorer.layer not in features or len(features[scorer.layer]) != len(inputs):
-                raise ValueError(f'layer {scorer.layer!r} is not run on each image in prediction (a ModuleList never '
-                                 'is): name another, such as one inside it')
-            scores = scorer(dict(features=features[scorer.layer]))
+            maps = scorer(dict(features=tuple(features[layer] for layer in scorer.layers)))
             channels.append(
                 F.interpolate(
-                    scores[:, None].float(),
+                    (maps if maps.dim() == 4 else maps[:, None]).float(),
                     size=seg_logits.shape[-2:],
                     mode='bilinear',
                     align_corners=self.align_corners))
@@ -162,7 +170,7 @@ class AnomalyMixin:
     def slide_inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
         """Logits, and scores of features behind them, averaged over overlapping windows."""
         out_channels = self.out_channels
-        self.out_channels += len(self.feature_scorers)  # as many channels are summed up
+        self.out_channels += self._num_maps()  # as many channels are summed up
         try:
             return super().slide_inference(inputs, batch_img_metas)
         finally:
@@ -183,7 +191,7 @@ class AnomalyMixin:
         seg_logits = seg_logits.float()
         if self.out_channels == 1:  # a sigmoid here would saturate and merge ranks: use the equal two-class logits
             seg_logits = torch.cat([torch.zeros_like(seg_logits[:, :1]), seg_logits], dim=1)
-        num_maps = len(self.feature_scorers)
+        num_maps = self._num_maps()
         data_samples = super().postprocess_result(seg_logits, data_samples)
         for sample in data_samples:
             if num_maps:
@@ -204,10 +212,15 @@ class AnomalyMixin:
         """Scores (S, H, W) of the logits (C, H, W) of an image, and of its maps of features, (H, W) each, in order."""
         if self.scorers is None:
             return logits[1:] - logits[:1]
-        maps, outputs = iter(maps), dict(seg_logits=logits[None])
-        return torch.cat([
-            next(maps)[None] if 'features' in scorer.needs else scorer(outputs) for scorer in self.scorers.values()
-        ])
+        start, scores = 0, []
+        for scorer in self.scorers.values():
+            if 'features' not in scorer.needs:
+                scores.append(scorer(dict(seg_logits=logits[None])))
+                continue
+            part = maps[start:start + _num_maps(scorer)]
+            scores.append(scorer.combine(part[None]) if hasattr(scorer, 'combine') else part)
+            start += len(part)
+        return torch.cat(scores)
 
 
 def check_feature_scorer(model: nn.Module, scorer: Any) -> None:
@@ -215,9 +228,16 @@ def check_feature_scorer(model: nn.Module, scorer: Any) -> None:
     name = getattr(scorer, 'name', type(scorer).__name__)
     if tuple(scorer.needs) != ('features', ):
         raise ValueError(f"score {name!r} must need 'features' alone or not at all, it needs {tuple(scorer.needs)}")
-    if not isinstance(getattr(scorer, 'layer', None), str):
-        raise ValueError(f"score {name!r} needs features: it must have a `layer`, such as 'backbone.layer4'")
-    find_layer(model, scorer.layer)
+    layers = getattr(scorer, 'layers', None)
+    if not isinstance(layers, tuple) or not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(f"score {name!r} needs features: it must have `layers`, such as ('backbone.layer4', ), got "
+                         f'{layers!r}')
+    for layer in layers:
+        find_layer(model, layer)
+
+
+def _num_maps(scorer: Any) -> int:
+    return getattr(scorer, 'num_maps', 1)
 
 
 def _domains(data_samples: SampleList) -> List[int]:

@@ -7,24 +7,30 @@ from typing import Any, Dict, Iterable, Iterator
 
 from torch import Tensor, nn
 
+#: End of a name that stands for the input of a layer.
+INPUT = ':input'
+
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module of a name, such as 'backbone.layer4' or 'decode_head.bottleneck'.
+    """The module of a name, such as 'backbone.layer4' or 'decode_head.conv_seg:input'.
 
     Raises:
         ValueError: If there is none of that name; it lists names that are near.
     """
     modules = dict(model.named_modules())
-    if layer and layer in modules:
-        return modules[layer]
-    near = difflib.get_close_matches(layer, modules, n=6, cutoff=0.5)
-    near = near or [name for name, _ in model.named_children()]
-    raise ValueError(f'{type(model).__name__} has no layer {layer!r}; near it are {near}')
+    name = layer.removesuffix(INPUT)
+    if name and name in modules:
+        return modules[name]
+    near = difflib.get_close_matches(name, modules, n=6, cutoff=0.5)
+    near = near or [child for child, _ in model.named_children()]
+    raise ValueError(f'{type(model).__name__} has no layer {name!r}; near it are {near}')
 
 
 @contextmanager
 def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str, Tensor]]:
     """A dict that gets the outputs of layers by name while the model runs; of a layer that runs twice, the last.
+
+    A name that ends on ':input' stands for what goes into the layer.
 
     Raises:
         ValueError: If a layer does not exist or its output is not one map (N, D, h, w).
@@ -32,9 +38,17 @@ def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str,
     features: Dict[str, Tensor] = {}
     with ExitStack() as stack:
         for layer in layers:
-            handle = find_layer(model, layer).register_forward_hook(partial(_record, features, layer))
+            module = find_layer(model, layer)
+            if layer.endswith(INPUT):
+                handle = module.register_forward_pre_hook(partial(_record_input, features, layer))
+            else:
+                handle = module.register_forward_hook(partial(_record, features, layer))
             stack.callback(handle.remove)
         yield features
+
+
+def _record_input(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple) -> None:
+    _record(features, layer, module, inputs, inputs[0] if len(inputs) == 1 else inputs)
 
 
 def _record(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple, output: Any) -> None:
