@@ -22,7 +22,7 @@ def reference(name, logits, temperature=1.0):
     with np.errstate(divide='ignore', invalid='ignore'):
         other_terms = np.nan_to_num(ordered * np.log(ordered))[:, :-1].sum(1)
     return dict(
-        msp=rest,
+        msp=1 - np.exp(log_softmax(logits / temperature, axis=1)).max(1) if temperature != 1 else rest,
         entropy=-other_terms - top_term,
         margin=rest + ordered[:, -2],
         max_logit=-logits.max(1),
@@ -42,11 +42,15 @@ def test_agrees_with_float64(name, scale, dtype):
     np.testing.assert_allclose(scores.numpy(), reference(name, logits.numpy()), rtol=2e-5, atol=1e-34)
 
 
-def test_temperature():
+@pytest.mark.parametrize('name', ['msp', 'energy'])
+@pytest.mark.parametrize('temperature', [0.3, 2.5, 1000.0])
+def test_temperature(name, temperature):
     logits = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(2))
-    scorer = build_score(dict(type='energy', temperature=2.5))
+    scorer = build_score(dict(type=name, temperature=temperature))
     np.testing.assert_allclose(
-        scorer(dict(seg_logits=logits)).numpy(), reference('energy', logits.numpy(), 2.5), rtol=1e-5)
+        scorer(dict(seg_logits=logits)).numpy(), reference(name, logits.numpy(), temperature), rtol=1e-5)
+    with pytest.raises(ValueError, match='temperature must be positive'):
+        build_score(dict(type=name, temperature=0))(dict(seg_logits=logits))
 
 
 @pytest.mark.parametrize('function', [msp, entropy, margin])
@@ -131,8 +135,8 @@ def test_bad_input():
         build_score('mps')
     with pytest.raises(ValueError, match="unknown score 'pseudo_collate'"):
         build_score('pseudo_collate')
-    with pytest.raises(TypeError, match="'msp'.*temperature"):
-        build_score(dict(type='msp', temperature=1.0))
+    with pytest.raises(TypeError, match="'entropy'.*temperature"):
+        build_score(dict(type='entropy', temperature=1.0))
     with pytest.raises(TypeError, match='a score must be'):
         build_score(3)
     with pytest.raises(ValueError, match=r"needs the outputs \['seg_logits'\], the model gives \['features'\]"):

@@ -48,9 +48,14 @@ def _register(*needs: str) -> Callable[[Callable], Callable]:
 
 
 @_register('seg_logits')
-def msp(seg_logits: Tensor) -> Tensor:
-    """Maximum softmax probability, 1 - p_1 (Hendrycks and Gimpel, ICLR 2017)."""
-    return _other_probabilities(seg_logits).sum(1)
+def msp(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Maximum softmax probability, 1 - p_1 (Hendrycks and Gimpel, ICLR 2017), of logits over a temperature.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+    _check_temperature(temperature)
+    return _other_probabilities(seg_logits if temperature == 1 else _checked(seg_logits) / temperature).sum(1)
 
 
 @_register('seg_logits')
@@ -82,12 +87,12 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     Raises:
         ValueError: If ``temperature`` is not positive.
     """
-    if not temperature > 0:
-        raise ValueError(f'temperature must be positive, got {temperature}')
+    _check_temperature(temperature)
     seg_logits = _checked(seg_logits)
-    if temperature == 1:  # without a copy
-        return -torch.logsumexp(seg_logits, 1)
-    return -temperature * torch.logsumexp(seg_logits / temperature, 1)
+    largest = seg_logits.amax(1)
+    # In place, as another copy of all classes would double the memory.
+    rest = (seg_logits - largest[:, None]).div_(temperature).exp_().sum(1).log_()
+    return -(largest + temperature * rest)
 
 
 @_register('mean_probabilities')
@@ -212,6 +217,11 @@ def _instance(scorer: type, kwargs: Dict[str, Any]) -> Callable[[Dict[str, Tenso
 def _registered() -> Dict[str, Callable]:
     """All registered functions and classes that declare what they need."""
     return {name: function for name, function in FUNCTIONS.module_dict.items() if hasattr(function, 'needs')}
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f'temperature must be positive, got {temperature}')
 
 
 def _checked(seg_logits: Tensor) -> Tensor:

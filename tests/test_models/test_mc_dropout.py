@@ -93,3 +93,18 @@ def test_wrong_models_are_refused() -> None:
             test_cfg=dict(mode='whole'))).eval()
     with pytest.raises(ValueError, match="'mutual_information' needs the outputs .*mean_entropy"):
         model.predict(torch.rand(1, 3, 16, 24))
+
+
+def test_cascades_have_their_own_kind() -> None:
+    torch.manual_seed(0)
+    head = dict(type='FCNHead', in_channels=4, channels=4, num_convs=1, num_classes=5, norm_cfg=None, dropout_ratio=0.5)
+    refine = dict(head, type='OCRHead', ocr_channels=4, norm_cfg=dict(type='BN'))
+    del refine['num_convs']
+    model = MODELS.build(
+        ConfigDict(
+            type='CascadeMCDropoutAnomalySegmentor', num_stages=2, num_passes=3, score='mutual_information',
+            backbone=dict(type='TinyBackbone', channels=4), decode_head=[head, refine],
+            test_cfg=dict(mode='whole'))).eval()
+    with torch.no_grad():
+        result, = model.predict(255 * torch.rand(1, 3, 16, 24), samples(1))
+    assert result.anomaly_scores.shape == (20, 30) and result.anomaly_scores.data.max() > 1e-4

@@ -3,10 +3,12 @@ from .anomaly_mixin import AnomalyMixin
 from .anomaly_segmentor import AnomalySegmentor, CascadeAnomalySegmentor
 from .anomaly_tta import AnomalyTTAModel
 from .dissimilarity_segmentor import DissimilaritySegmentor
-from .ensemble_segmentor import EnsembleAnomalySegmentor
-from .mc_dropout_segmentor import MCDropoutAnomalySegmentor
+from .ensemble_segmentor import CascadeEnsembleAnomalySegmentor, EnsembleAnomalySegmentor
+from .mc_dropout_segmentor import CascadeMCDropoutAnomalySegmentor, MCDropoutAnomalySegmentor
+from .odin_segmentor import CascadeODINAnomalySegmentor, ODINAnomalySegmentor
 
 __all__ = [
-    'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor', 'DissimilaritySegmentor',
-    'EnsembleAnomalySegmentor', 'MCDropoutAnomalySegmentor'
+    'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor', 'CascadeEnsembleAnomalySegmentor',
+    'CascadeMCDropoutAnomalySegmentor', 'CascadeODINAnomalySegmentor', 'DissimilaritySegmentor',
+    'EnsembleAnomalySegmentor', 'MCDropoutAnomalySegmentor', 'ODINAnomalySegmentor'
 ]

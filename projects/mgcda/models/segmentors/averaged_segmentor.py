@@ -3,16 +3,15 @@ from typing import Dict, Iterator, List
 
 import torch
 from mmengine.structures import PixelData
-from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import OptSampleList, SampleList
 from torch import Tensor
 
-from .anomaly_segmentor import AnomalySegmentor
+from .anomaly_mixin import AnomalyMixin
 
 
-class AveragedAnomalySegmentor(AnomalySegmentor):
-    r"""Anomaly segmentor that averages T predicted distributions:
+class AveragedMixin(AnomalyMixin):
+    r"""Make any MMSegmentation segmentor an anomaly segmentor that averages T predicted distributions:
 
     .. math:: \bar p = \frac{1}{T} \sum_t softmax(z_t), \qquad \bar H = \frac{1}{T} \sum_t H(softmax(z_t))
 
@@ -62,7 +61,7 @@ class AveragedAnomalySegmentor(AnomalySegmentor):
     def _distributions(self, seg_logits: Tensor, metas: List[dict]) -> List[Dict[str, Tensor]]:
         """Probabilities (C, H, W) and their entropy (H, W) of each image, at its original size, in one pass."""
         samples = [SegDataSample(metainfo=meta) for meta in metas]
-        samples = EncoderDecoder.postprocess_result(self, seg_logits.float(), samples)
+        samples = super(AnomalyMixin, self).postprocess_result(seg_logits.float(), samples)  # the segmentor's own
         probabilities = [sample.seg_logits.data.softmax(0) for sample in samples]
         return [dict(probabilities=p, entropy=torch.special.entr(p).sum(0)) for p in probabilities]
 

@@ -2,18 +2,17 @@
 from typing import Iterator, List, Sequence
 
 import torch
+from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.utils import ConfigType
 from torch import Tensor
 
 from ..network_loading import load_network
-from .averaged_segmentor import AveragedAnomalySegmentor
+from .averaged_segmentor import AveragedMixin
 
 
-@MODELS.register_module()
-class EnsembleAnomalySegmentor(AveragedAnomalySegmentor):
-    """Deep ensemble (Lakshminarayanan et al. 2017): the mean of several networks, see
-    :class:`AveragedAnomalySegmentor`.
+class EnsembleMixin(AveragedMixin):
+    """Deep ensemble (Lakshminarayanan et al. 2017): the mean of several networks, see :class:`AveragedMixin`.
 
     The first is the model itself, with the checkpoint that it is tested with. The others are frozen, of any
     architecture, and never saved.
@@ -53,3 +52,13 @@ class EnsembleAnomalySegmentor(AveragedAnomalySegmentor):
         yield self.inference(inputs, batch_img_metas)
         for network in self.members:
             yield network.to(inputs.device).inference(inputs, batch_img_metas)
+
+
+@MODELS.register_module()
+class EnsembleAnomalySegmentor(EnsembleMixin, EncoderDecoder):
+    """:class:`mmseg.models.EncoderDecoder` as the first of an ensemble, see :class:`EnsembleMixin`."""
+
+
+@MODELS.register_module()
+class CascadeEnsembleAnomalySegmentor(EnsembleMixin, CascadeEncoderDecoder):
+    """:class:`mmseg.models.CascadeEncoderDecoder` as the first of an ensemble, see :class:`EnsembleMixin`."""

@@ -1,19 +1,19 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from typing import Iterator, List, Optional
 
+from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from .averaged_segmentor import AveragedAnomalySegmentor
+from .averaged_segmentor import AveragedMixin
 
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
-@MODELS.register_module()
-class MCDropoutAnomalySegmentor(AveragedAnomalySegmentor):
+class MCDropoutMixin(AveragedMixin):
     """Monte Carlo dropout (Gal & Ghahramani 2016), with which Bayesian DeepLab (Mukhoti & Gal 2018) predicts.
 
-    Dropout layers stay active in prediction, and several passes are averaged, see :class:`AveragedAnomalySegmentor`.
+    Dropout layers stay active in prediction, and several passes are averaged, see :class:`AveragedMixin`.
 
     Args:
         num_passes (int): Forward passes an image, T. Defaults to 8.
@@ -38,7 +38,7 @@ class MCDropoutAnomalySegmentor(AveragedAnomalySegmentor):
             raise ValueError('the model has no dropout layer with a ratio above 0, so that all passes would be the '
                              'same: set decode_head.dropout_ratio, with which the checkpoint should have been trained')
 
-    def train(self, mode: bool = True) -> 'MCDropoutAnomalySegmentor':
+    def train(self, mode: bool = True) -> 'MCDropoutMixin':
         """Set the mode of all layers but dropout, which stays active."""
         super().train(mode)
         for module in self.modules():
@@ -50,3 +50,13 @@ class MCDropoutAnomalySegmentor(AveragedAnomalySegmentor):
         """Class logits (N, C, H, W) of each pass."""
         for _ in range(self.num_passes):
             yield self.inference(inputs, batch_img_metas)
+
+
+@MODELS.register_module()
+class MCDropoutAnomalySegmentor(MCDropoutMixin, EncoderDecoder):
+    """:class:`mmseg.models.EncoderDecoder` with Monte Carlo dropout, see :class:`MCDropoutMixin`."""
+
+
+@MODELS.register_module()
+class CascadeMCDropoutAnomalySegmentor(MCDropoutMixin, CascadeEncoderDecoder):
+    """:class:`mmseg.models.CascadeEncoderDecoder` with Monte Carlo dropout, see :class:`MCDropoutMixin`."""
