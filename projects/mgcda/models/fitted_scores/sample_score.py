@@ -30,6 +30,7 @@ class SampleScore(FittedScore):
     """
     needs = ('features', )
     fit_settings = ('sample_size', 'seed')
+    parameter_names = ('dims', f'{VALID}.count', f'{VALID}.vectors', f'{VALID}.priorities')
     with_void: ClassVar[bool] = False
 
     def __init__(self, layers: Sequence[str], sample_size: int, seed: int, fitted: Optional[str] = None,

@@ -1,0 +1,58 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import ClassVar, Optional, Tuple, Union
+
+from torch import Tensor, nn
+
+from mgcda.scores import build_score
+from .segmentors.layer_features import INPUT, find_layer
+
+
+class ShapedLogits:
+    """Part of scorers that change the features in front of the classifier and score the logits that it makes of them.
+
+    The logits have the resolution of the features. They are resized as those of the segmentor are, and scored at the
+    original image size. What else a head does behind its classifier is not done to them.
+
+    Args:
+        classifier (str): A 1x1 convolution to the classes: 'decode_head.conv_seg' of most heads of MMSegmentation,
+            'decode_head.1.conv_seg' in a cascade of two.
+        score (str or dict): Score of class logits, see ``mgcda.scores``.
+
+    Raises:
+        ValueError: If the score reads other outputs or must be fitted; in :meth:`prepare`, if the classifier does not
+            exist or is not as said.
+    """
+    needs: ClassVar[Tuple[str, ...]] = ('features', )
+
+    def __init__(self, classifier: str, score: Union[str, dict]) -> None:
+        self.score = build_score(score)
+        self.score_name = getattr(self.score, 'name', type(self.score).__name__)
+        if tuple(self.score.needs) != ('seg_logits', ) or hasattr(self.score, 'prepare'):
+            raise ValueError(f'{type(self).__name__} needs a score of class logits that is not fitted, such as '
+                             f"'energy', got {self.score_name!r}, which needs {tuple(self.score.needs)}")
+        self.classifier_name = classifier
+        self.layers = (f'{classifier}{INPUT}', )
+        self.classifier: Optional[nn.Conv2d] = None
+        self.num_maps = 1
+
+    def prepare(self, model: nn.Module) -> None:
+        """Find the classifier of a segmentor."""
+        layer = find_layer(model, self.classifier_name)
+        plain = isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
+        if not plain or layer.padding != (0, 0) or layer.out_channels != model.num_classes or model.num_classes < 2:
+            raise ValueError(f'{type(self).__name__} needs a classifier that is a 1x1 nn.Conv2d to the '
+                             f'{model.num_classes} classes of the model, {self.classifier_name!r} is {layer}')
+        self.classifier, self.num_maps = layer, layer.out_channels
+
+    def logits(self, features: Tensor) -> Tensor:
+        """What the classifier makes of features, float32 (N, D, h, w): (N, C, h, w)."""
+        weight = self.classifier.weight.flatten(1).float()
+        # A product of matrices, as convolutions may round to TF32 on a GPU: (C, D) @ (N, D, h * w).
+        logits = weight @ features.flatten(2)
+        if self.classifier.bias is not None:
+            logits += self.classifier.bias.float()[:, None]
+        return logits.unflatten(2, features.shape[-2:])
+
+    def combine(self, maps: Tensor) -> Tensor:
+        """Scores (N, H, W) of the logits (N, C, H, W) at the original image size."""
+        return self.score(dict(seg_logits=maps))
