@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -14,8 +15,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mgcda.datasets import (AnomalyMixDataset, CocoObjects, CompositeDataset, MultiDomainDataset, PasteObjects,
-                            SampleKey, VoidClassDataset, keyed_random)
+from mgcda.datasets import (AnomalyMixDataset, CocoObjects, CompositeDataset, LoadDissimilarityMaps, MultiDomainDataset,
+                            PasteObjects, SampleKey, VoidClassDataset, keyed_random)
 from mgcda.labels import CITYSCAPES_TRAIN_LABEL_IDS
 
 LOAD = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations', keep_label_ids=True)]
@@ -116,6 +117,29 @@ def test_maps(cityscapes, tmp_path, write_maps):
     (tmp_path / 'maps/entropy' / names[3]).unlink()
     with pytest.raises(ValueError, match='1 maps are missing .*entropy/b/b_3_leftImg8bit.png .*make_maps.py'):
         void_class(cityscapes, maps_root=str(tmp_path / 'maps'))
+
+
+def test_maps_without_uncertainty(cityscapes, tmp_path, write_maps):
+    names = [f'{"ab"[i % 2]}/{"ab"[i % 2]}_{i}_leftImg8bit.png' for i in range(6)]
+    write_maps(tmp_path / 'maps', names)
+    for kind in ('entropy', 'perceptual', 'distance'):
+        shutil.rmtree(tmp_path / 'maps' / kind)
+    kinds = ['semantic', 'synthesis']
+    pipeline = [dict(type='LoadImage'), dict(type='LoadDissimilarityMaps', kinds=kinds),
+                dict(type='PackDissimilarityInputs')]
+    dataset = void_class(cityscapes, maps_root=str(tmp_path / 'maps'), map_kinds=kinds, pipeline=pipeline)
+    assert [int(dataset[i]['inputs'][6, 0, 0]) for i in range(6)] == [1, 3, 5, 2, 4, 6]
+    assert dataset[0]['inputs'].shape[0] == 10 and not dataset[0]['inputs'][7:].any()
+    with pytest.raises(ValueError, match='18 maps are missing'):
+        void_class(cityscapes, maps_root=str(tmp_path / 'maps'))
+    (tmp_path / 'maps/semantic' / names[3]).unlink()
+    with pytest.raises(ValueError, match='1 maps are missing .*semantic/b/b_3_leftImg8bit.png'):
+        void_class(cityscapes, maps_root=str(tmp_path / 'maps'), map_kinds=kinds)
+    for wrong in (['semantic'], [*kinds, 'depth']):
+        with pytest.raises(ValueError, match='map_kinds must hold'):
+            void_class(cityscapes, map_kinds=wrong)
+        with pytest.raises(ValueError, match='kinds must hold'):
+            LoadDissimilarityMaps(kinds=wrong)
 
 
 # ---------------------------------------------------------------- COCO objects

@@ -177,6 +177,80 @@ def test_parts_of_the_head_are_options(option):
     assert all(p.grad is not None for p in without.parameters())
 
 
+DISCREPANCY = dict(uncertainty=False, spade=False, semantic_padding='reflect')
+
+
+def vgg_discrepancy_network():
+    return build(
+        backbone=dict(type='VGGPyramid', frozen_stages=4),
+        decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512), **DISCREPANCY))
+
+
+def test_discrepancy_network_has_the_parameters_of_lis_et_al():
+    """Counted from the layers of the public network: frozen VGG16, encoder of the labels, fusion and decoder."""
+
+    def conv(inputs, outputs, kernel):
+        return inputs * outputs * kernel**2 + outputs
+
+    expected = conv(19, 32, 7) + conv(32, 64, 3) + conv(64, 128, 3) + conv(128, 256, 3)
+    deeper = 0
+    for features, labels, width in ((512, 256, 256), (256, 128, 256), (128, 64, 128), (64, 32, 64)):
+        expected += conv(2 * features + labels, features, 1)
+        expected += conv(features + 1 + deeper, width, 3) + conv(width, width, 3)
+        expected += conv(width, width, 2) if features > 64 else 0
+        deeper = width
+    expected += conv(64, 2, 1)
+    model = vgg_discrepancy_network()
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == expected == 6_163_266
+    assert sum(p.numel() for p in model.parameters()) == 13_798_530
+
+
+def test_discrepancy_network_follows_its_equations():
+    model = build(decode_head=dict(TINY_HEAD, **DISCREPANCY)).eval().double()
+    head, features = model.decode_head, model.extract_feat(random_inputs().double())
+    params = dict(head.named_parameters())
+
+    def conv(name, x, **kwargs):
+        return F.conv2d(x, params[f'{name}.weight'], params[f'{name}.bias'], **kwargs)
+
+    labels = [conv('semantic_encoder.levels.0.0', F.pad(features.semantic, (3, 3, 3, 3), mode='reflect')).relu()]
+    for level in range(1, 4):
+        labels.append(conv(f'semantic_encoder.levels.{level}.0', labels[-1], stride=2, padding=1).relu())
+    x = None
+    for i in (3, 2, 1, 0):
+        image, synthesis = features.image[i], features.synthesis[i]
+        fused = conv(f'fusion.{i}', torch.cat([image, synthesis, labels[i]], 1))
+        level = [(image * synthesis).sum(1, keepdim=True), fused]
+        x = torch.cat(level if x is None else [x, *level], 1)
+        x = F.selu(conv(f'decoder.{i}.refine', F.selu(conv(f'decoder.{i}.conv', x, padding=1)), padding=1))
+        if i:
+            x = F.conv_transpose2d(x, params[f'decoder.{i}.up.weight'], params[f'decoder.{i}.up.bias'], stride=2)
+    torch.testing.assert_close(head(features), conv('conv_seg', x), rtol=1e-9, atol=1e-9)
+
+
+def test_frozen_features_stay_as_they_are_and_all_else_is_trained():
+    model = vgg_discrepancy_network()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model.train()
+    sum(model.loss(random_inputs(1, 16, 32), samples(1, 16, 32)).values()).backward()
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    assert not any(name.startswith('backbone.') for name, _ in trained)
+    assert all(p.grad is not None and p.grad.isfinite().all() for _, p in trained)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    optimizer.step()
+    changed = {name.split('.')[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {'decode_head'}
+
+
+def test_without_uncertainty_its_maps_are_not_looked_at():
+    model = build(decode_head=dict(TINY_HEAD, **DISCREPANCY)).eval()
+    inputs = random_inputs()
+    inputs[:, 7:] = float('nan')
+    with torch.no_grad():
+        logits = model(random_inputs(), mode='tensor')
+        assert torch.equal(model(inputs, mode='tensor'), logits) and logits.isfinite().all()
+
+
 @pytest.mark.parametrize('size', [(32, 48), (33, 47), (40, 36)])
 def test_any_size_is_predicted_at_the_original_size(size):
     model = build().eval()
@@ -274,6 +348,7 @@ def test_deployed_model_runs_not_one_operation_more():
     (dict(feature_strides=(1, 2, 4)), 'feature_strides'),
     (dict(feature_strides=(1, 2, 4, 4)), 'double'),
     (dict(num_classes=19), 'num_classes'),
+    (dict(semantic_padding='same'), 'semantic_padding'),
 ])
 def test_wrong_head_settings_are_refused(kwargs, match):
     with pytest.raises(ValueError, match=match):

@@ -178,6 +178,42 @@ def test_tool_resumes_and_never_mixes_settings(frozen, tmp_path, monkeypatch, ca
     assert json.loads((out / 'maps.json').read_text())['type'] == 'FrozenMaps'
 
 
+def test_without_uncertainty_one_pass_each_makes_the_same_maps(frozen, tmp_path, monkeypatch, capsys):
+    frozen.update(segmenter_size=(64, 96), generator_size=(32, 48))
+    network, full = MODELS.build(dict(frozen, uncertainty=False)), MODELS.build(frozen)
+    passes = []
+    network.segmenter.backbone.register_forward_hook(lambda *args: passes.append('segmenter'))
+    network.generator.register_forward_hook(lambda *args: passes.append('generator'))
+    image = torch.from_numpy(smooth_image(0, 40, 60)).permute(2, 0, 1)[None].float()
+    maps, expected = network(image), full(image)
+    assert list(maps) == ['synthesis', 'semantic'] and passes == ['segmenter', 'generator']
+    assert all(torch.equal(value, expected[kind]) for kind, value in maps.items())
+
+    segmentor = MODELS.build(ConfigDict(
+        type='DissimilaritySegmentor', frozen=dict(frozen, uncertainty=False), work_size=(32, 48),
+        backbone=dict(type='VGGPyramid', depth=11),
+        decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512), uncertainty=False)))
+    inputs = segmentor.add_maps(segmentor.data_preprocessor.normalise(image))
+    assert inputs.shape == (1, 10, 32, 48) and not inputs[:, 7:].any() and inputs[:, 3:6].std() > 0
+
+    cv2.imwrite(str(tmp_path / 'a.png'), smooth_image(0, 40, 60))
+    (tmp_path / 'model.py').write_text(f'model = dict(frozen={dict(frozen, uncertainty=False)!r})')
+    run_tool(monkeypatch, tmp_path / 'model.py', tmp_path, tmp_path / 'maps')
+    assert '1 of 1 images: 2 maps each' in capsys.readouterr().out
+    assert {path.parent.name for path in (tmp_path / 'maps').rglob('*.png')} == {'synthesis', 'semantic'}
+
+
+def test_uncertainty_settings_that_contradict_each_other_are_refused(frozen):
+    perceptual = dict(backbone=dict(type='VGGPyramid', depth=11, num_stages=5, position='first'), weights=(1, ) * 5)
+    with pytest.raises(ValueError, match='perceptual must be None'):
+        MODELS.build(dict(frozen, uncertainty=False, perceptual=perceptual))
+    with pytest.raises(ValueError, match='set both options alike'):
+        MODELS.build(ConfigDict(
+            type='DissimilaritySegmentor', frozen=dict(frozen, uncertainty=False),
+            backbone=dict(type='VGGPyramid', depth=11),
+            decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512))))
+
+
 def test_truncated_image_is_named_and_leaves_nothing(frozen, tmp_path, monkeypatch):
     frozen.update(segmenter_size=(64, 96), generator_size=(32, 48))
     images = tmp_path / 'images'

@@ -7,7 +7,7 @@ from mmseg.registry import DATASETS
 
 from mgcda.labels import ANOMALY, ANOMALY_METAINFO, IGNORE, NORMAL
 
-from .maps import MAP_KINDS, MAPS_HINT, map_files
+from .maps import MAP_KINDS, MAPS_HINT, check_kinds, map_files
 from .pairing import list_files, listing, pair_by_name, pair_by_order, raise_problem
 from .randomness import SampleKey, keyed_random
 
@@ -28,6 +28,8 @@ class AnomalyDataset(BaseSegDataset):
             into a subfolder (``'.labels/labels_semantic.png'``).
         label_map: value in the label files -> 0, 1 or 255; any other value is refused when a label is loaded.
         maps_root: folder of offline dissimilarity maps, ``<maps_root>/<kind>/<image path>.png``; None: no maps.
+        map_kinds: kinds of maps that are in ``maps_root``; all by default. ``('synthesis', 'semantic')`` for networks
+            without uncertainty maps.
         dataset_name: name that results of this data set are reported under.
         domain: number of the training domain (0 VoidClass, 1 AnomalyMix); None outside training.
         pair_by: ``'name'``, or ``'order'`` for folders whose files merely sort alike.
@@ -55,6 +57,7 @@ class AnomalyDataset(BaseSegDataset):
                  seg_map_suffix: Union[str, Sequence[str]] = '.png',
                  label_map: Optional[Dict[int, int]] = None,
                  maps_root: Optional[str] = None,
+                 map_kinds: Sequence[str] = MAP_KINDS,
                  dataset_name: Optional[str] = None,
                  domain: Optional[int] = None,
                  pair_by: str = 'name',
@@ -73,6 +76,7 @@ class AnomalyDataset(BaseSegDataset):
             raise ValueError(f'domain must be an integer >= 0 or None, got {self.domain!r}')
         self.target_map = self._check_label_map(self.DEFAULT_LABEL_MAP if label_map is None else label_map)
         self.maps_root = maps_root
+        self.map_kinds = check_kinds('map_kinds', map_kinds)
         self.pair_by = pair_by
         self.labels_hidden = labels_hidden
         # What is done with a problem of the files; tools/check_data.py notes it and goes on.
@@ -139,11 +143,11 @@ class AnomalyDataset(BaseSegDataset):
         """Paths of the maps of each image, those that exist; none may be missing."""
         if not os.path.isdir(self.maps_root):
             raise FileNotFoundError(f'maps_root not found: {self.maps_root}; {MAPS_HINT}')
-        files = [map_files(self.maps_root, image) for image in image_paths]
+        files = [map_files(self.maps_root, image, self.map_kinds) for image in image_paths]
         present = {
             os.path.join(root, name)
-            for kind in MAP_KINDS for root, _, names in os.walk(os.path.join(self.maps_root, kind), followlinks=True)
-            for name in names
+            for kind in self.map_kinds
+            for root, _, names in os.walk(os.path.join(self.maps_root, kind), followlinks=True) for name in names
         }
         missing = [(image, path) for image, maps in zip(image_paths, files) for path in maps.values()
                    if path not in present]

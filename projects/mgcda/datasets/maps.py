@@ -5,9 +5,22 @@ from typing import Dict, Sequence, Tuple
 
 #: Kinds of maps in the order of their channels in a dissimilarity sample, after the image.
 MAP_KINDS: Tuple[str, ...] = ('synthesis', 'semantic', 'entropy', 'perceptual', 'distance')
+#: Kinds that every dissimilarity network reads; the others are the uncertainty maps, which some do without.
+REQUIRED_KINDS: Tuple[str, ...] = MAP_KINDS[:2]
 #: What to do when maps are missing, for error messages.
 MAPS_HINT = ('write the maps of this data set with tools/dataset_converters/make_maps.py and point maps_root at them, '
              'or leave LoadDissimilarityMaps out of the pipeline and let the segmentor compute them')
+
+
+def check_kinds(name: str, kinds: Sequence[str]) -> Tuple[str, ...]:
+    """The kinds in the order of their channels.
+
+    Raises:
+        ValueError: an unknown kind, or one that every network reads is missing; the message starts with ``name``.
+    """
+    if not set(REQUIRED_KINDS) <= set(kinds) <= set(MAP_KINDS):
+        raise ValueError(f'{name} must hold {REQUIRED_KINDS} and may hold {MAP_KINDS[2:]}, got {tuple(kinds)}')
+    return tuple(kind for kind in MAP_KINDS if kind in kinds)
 
 
 def map_file(maps_root: str, kind: str, image: str) -> str:

@@ -24,7 +24,8 @@ class SynBoostDataset(AnomalyDataset):
         labels: folder of labels: ``'labels'``, or ``'labels_with_void_no_ego'``, where void pixels are 255.
 
     Raises:
-        ValueError: wrong ``labels``, a maps_root, folders of different length; FileNotFoundError: a missing folder.
+        ValueError: wrong ``labels``, a maps_root or map_kinds, folders of different length.
+        FileNotFoundError: a missing folder.
     """
 
     DEFAULT_NAME = 'SynBoost'
@@ -35,6 +36,8 @@ class SynBoostDataset(AnomalyDataset):
             raise ValueError(f'labels must be one of {_LABEL_FOLDERS}, got {labels!r}')
         if kwargs.get('maps_root') is not None:
             raise ValueError('SynBoostDataset takes no maps_root: its maps lie beside its images')
+        if 'map_kinds' in kwargs:
+            raise ValueError('SynBoostDataset takes no map_kinds: it has all of them')
         kwargs.setdefault('data_prefix', dict(img_path='original', seg_map_path=labels))
         kwargs['pair_by'] = 'order'
         kwargs['maps_root'] = kwargs.get('data_root') or '.'

@@ -33,8 +33,9 @@ class FrozenMaps(nn.Module):
     :math:`q_0` = ``perceptual_scale``.
 
     The networks are loaded when the module is built, never trained and never saved: their keys stay out of the state
-    dict. Three sizes are kept apart: the image's own (maps are returned at it), ``segmenter_size`` (segmenter, entropy,
-    distance) and ``generator_size`` (generator, perceptual difference).
+    dict. Without uncertainty maps, one pass of the segmenter and one of the generator are all that is run. Three sizes
+    are kept apart: the image's own (maps are returned at it), ``segmenter_size`` (segmenter, entropy, distance) and
+    ``generator_size`` (generator, perceptual difference).
 
     Args:
         segmenter (dict): ``config``, an MMSegmentation config file, and ``checkpoint``, its weights (a path or URL).
@@ -47,10 +48,12 @@ class FrozenMaps(nn.Module):
         generator_size (Tuple[int, int]): (H, W). Defaults to (256, 512).
         normalisation (str): 'image' or 'absolute'. Defaults to 'image'.
         perceptual_scale (float): :math:`q_0`. Defaults to 1.
+        uncertainty (bool): Make the three uncertainty maps, too. Defaults to True.
 
     Raises:
         FileNotFoundError: If a config or checkpoint does not exist.
-        ValueError: If ``normalisation`` is unknown or a config has no such model.
+        ValueError: If ``normalisation`` is unknown, a config has no such model, or a perceptual network is given that
+            nothing is asked of.
     """
 
     def __init__(self,
@@ -60,8 +63,11 @@ class FrozenMaps(nn.Module):
                  segmenter_size: Optional[Tuple[int, int]] = (1024, 2048),
                  generator_size: Tuple[int, int] = (256, 512),
                  normalisation: str = 'image',
-                 perceptual_scale: float = 1.0) -> None:
+                 perceptual_scale: float = 1.0,
+                 uncertainty: bool = True) -> None:
         super().__init__()
+        if perceptual is not None and not uncertainty:
+            raise ValueError('perceptual must be None with uncertainty=False: no perceptual difference is made')
         if normalisation not in NORMALISATIONS:
             raise ValueError(f'normalisation must be one of {NORMALISATIONS}, got {normalisation!r}')
         self.segmenter = load_network(segmenter, 'frozen.segmenter')
@@ -76,6 +82,7 @@ class FrozenMaps(nn.Module):
         self.generator_size = tuple(generator_size)
         self.normalisation = normalisation
         self.perceptual_scale = perceptual_scale
+        self.uncertainty = uncertainty
         self.register_buffer('mean', torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer('std', torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.requires_grad_(False)
@@ -99,22 +106,23 @@ class FrozenMaps(nn.Module):
 
         Returns:
             dict: At the size of the images, ``synthesis`` BGR float (N, 3, H, W) in 0..255, ``semantic`` int64
-            (N, 1, H, W) train ids, and ``entropy``, ``perceptual``, ``distance`` float (N, 1, H, W) in [0, 1].
+            (N, 1, H, W) train ids, and, with ``uncertainty``, ``entropy``, ``perceptual``, ``distance`` float
+            (N, 1, H, W) in [0, 1].
         """
         size = tuple(images.shape[-2:])
         seg_logits = self._segment(_resize_images(images, self.segmenter_size or size)).float()
         semantic = seg_logits.max(dim=1, keepdim=True).indices
-        synthesis = self.generator(nearest_resize(semantic, self.generator_size)[:, 0]).float()
-        synthesis = ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
-        small = _resize_images(images, self.generator_size)
-        maps = dict(
-            entropy=entropy(seg_logits)[:, None],
-            perceptual=self._perceptual_difference(small, synthesis),
-            distance=margin(seg_logits)[:, None])
-        maps = self._normalise(maps, seg_logits.shape[1])
-        maps = {kind: _bilinear_resize(value, size) for kind, value in maps.items()}
-        return dict(
-            synthesis=_bilinear_resize(synthesis, size), semantic=nearest_resize(semantic, size), **maps)
+        synthesis = synthesize(self.generator, semantic, self.generator_size)
+        maps = dict(synthesis=bilinear_resize(synthesis, size), semantic=nearest_resize(semantic, size))
+        if self.uncertainty:
+            small = _resize_images(images, self.generator_size)
+            uncertainty = dict(
+                entropy=entropy(seg_logits)[:, None],
+                perceptual=self._perceptual_difference(small, synthesis),
+                distance=margin(seg_logits)[:, None])
+            uncertainty = self._normalise(uncertainty, seg_logits.shape[1])
+            maps.update({kind: bilinear_resize(value, size) for kind, value in uncertainty.items()})
+        return maps
 
     def _segment(self, images: Tensor) -> Tensor:
         inputs = self.segmenter.data_preprocessor(dict(inputs=list(images)), False)['inputs']
@@ -156,6 +164,12 @@ class FrozenMaps(nn.Module):
         return {kind: value.clamp(0, 1) for kind, value in maps.items()}
 
 
+def synthesize(generator: nn.Module, semantic: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Images that a generator makes of semantic maps (N, 1, H, W): BGR float (N, 3, *size) in 0..255."""
+    synthesis = generator(nearest_resize(semantic, size)[:, 0]).float()
+    return ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
+
+
 def nearest_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
     """Resize (N, C, H, W) as OpenCV's nearest interpolation does: source index = floor(target index * ratio)."""
     for dim, length in ((-2, size[0]), (-1, size[1])):
@@ -174,7 +188,8 @@ def _resize_images(images: Tensor, size: Tuple[int, int]) -> Tensor:
     return F.interpolate(images, size=size, mode='bilinear', align_corners=False, antialias=True)
 
 
-def _bilinear_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
+def bilinear_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
+    """Resize (N, C, H, W) bilinearly."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=size, mode='bilinear', align_corners=False)

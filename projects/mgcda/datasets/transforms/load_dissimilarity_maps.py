@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
+from typing import Sequence
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from mmseg.registry import TRANSFORMS
 from mgcda.labels import NUM_CITYSCAPES_CLASSES, UNKNOWN_TRAIN_ID
 
 from ..image_io import read_image, read_plane
-from ..maps import MAP_KINDS, MAPS_HINT
+from ..maps import MAP_KINDS, MAPS_HINT, check_kinds
 
 
 def read_map(kind: str, path: str) -> np.ndarray:
@@ -40,35 +41,44 @@ class LoadDissimilarityMaps(BaseTransform):
 
     Args:
         resize: bring maps of another size to the image's (semantic: nearest; others: bilinear), not refuse them.
+        kinds: the maps to load, all by default. Uncertainty maps that are left out become zeros, for networks that do
+            not read them.
 
     Raises:
         FileNotFoundError: a map is missing.
-        ValueError: the sample has no maps; a map is damaged, of another size, or holds values outside its range.
+        ValueError: wrong ``kinds``; the sample has no maps; a map is damaged, of another size, or holds values outside
+            its range.
     """
 
-    def __init__(self, resize: bool = False) -> None:
+    def __init__(self, resize: bool = False, kinds: Sequence[str] = MAP_KINDS) -> None:
         self.resize = resize
+        self.kinds = check_kinds('kinds', kinds)
 
     def transform(self, results: dict) -> dict:
         """Add the five maps."""
         image_path = results['img_path']
         if not results.get('map_paths'):
             raise ValueError(f'no maps are known for image {image_path}: the data set has no maps_root; {MAPS_HINT}')
-        height, width = results['img'].shape[:2]
+        shape = results['img'].shape[:2]
         for kind in MAP_KINDS:
-            path = results['map_paths'].get(kind)
-            if path is None or not os.path.isfile(path):
-                raise FileNotFoundError(f'{kind} map {path} of image {image_path} not found; {MAPS_HINT}')
-            loaded = read_map(kind, path)
-            if loaded.shape[:2] != (height, width):
-                if not self.resize:
-                    raise ValueError(f'{kind} map {path} is {loaded.shape[1]}x{loaded.shape[0]}, but its image '
-                                     f'{image_path} is {width}x{height}; maps must have the size of their image')
-                mode = cv2.INTER_NEAREST if kind == 'semantic' else cv2.INTER_LINEAR
-                loaded = cv2.resize(loaded, (width, height), interpolation=mode)
-            results[kind] = loaded
+            results[kind] = self._load(kind, results) if kind in self.kinds else np.zeros(shape, np.uint8)
             results['seg_fields'].append(kind)
         return results
 
+    def _load(self, kind: str, results: dict) -> np.ndarray:
+        """A map of the sample, at the size of its image."""
+        image_path, path = results['img_path'], results['map_paths'].get(kind)
+        height, width = results['img'].shape[:2]
+        if path is None or not os.path.isfile(path):
+            raise FileNotFoundError(f'{kind} map {path} of image {image_path} not found; {MAPS_HINT}')
+        loaded = read_map(kind, path)
+        if loaded.shape[:2] != (height, width):
+            if not self.resize:
+                raise ValueError(f'{kind} map {path} is {loaded.shape[1]}x{loaded.shape[0]}, but its image '
+                                 f'{image_path} is {width}x{height}; maps must have the size of their image')
+            mode = cv2.INTER_NEAREST if kind == 'semantic' else cv2.INTER_LINEAR
+            loaded = cv2.resize(loaded, (width, height), interpolation=mode)
+        return loaded
+
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(resize={self.resize})'
+        return f'{type(self).__name__}(resize={self.resize}, kinds={self.kinds})'

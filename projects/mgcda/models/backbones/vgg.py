@@ -40,6 +40,7 @@ class VGGPyramid(VGG):
         if position == 'first':  # nothing behind the last output
             self.features = self.features[:self.range_sub_modules[-1][0] + 1]
             self.range_sub_modules[-1][1] = len(self.features)
+        self._freeze_stages()  # mmpretrain's waits for train(), too late for distributed training
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         """``x``: float (N, 3, H, W). Returns one (N, C_i, H / 2^i, W / 2^i) tensor a stage, finest first."""

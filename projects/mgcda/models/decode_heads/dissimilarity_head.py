@@ -73,7 +73,9 @@ class DissimilarityDecodeHead(BaseDecodeHead):
 
     and the decoder reads :math:`[c_i, f_i]` from the deepest level to the finest. With VGG16 features this is the
     network of "Pixel-wise Anomaly Detection in Complex Driving Scenes" (SynBoost, Di Biase et al., CVPR 2021),
-    18,780,162 parameters in all, which MGCDA trains (section 3.1).
+    18,780,162 parameters in all, which MGCDA trains (section 3.1). With ``uncertainty=False, spade=False,
+    semantic_padding='reflect'`` it is the discrepancy network of "Detecting the Unexpected via Image Resynthesis" (Lis
+    et al., ICCV 2019), 13,798,530 parameters, which SynBoost's was made from.
 
     Args:
         in_channels (Sequence[int]): Channels C_i of the backbone's levels, finest first.
@@ -84,14 +86,17 @@ class DissimilarityDecodeHead(BaseDecodeHead):
             (64, 128, 256, 256).
         num_semantic_classes (int): Channels K of the one-hot semantic map. Defaults to 19.
         correlation (bool): Feed the correlation c_i to the decoder. Defaults to True.
-        uncertainty (bool): Weight the fused features by u_i. Defaults to True.
+        uncertainty (bool): Weight the fused features by u_i. Without, the uncertainty maps are not looked at.
+            Defaults to True.
         spade (bool): Condition the decoder on the semantic map. Defaults to True.
         spade_channels (int): Hidden channels of the SPADE layers. Defaults to 128.
+        semantic_padding (str): Padding of the semantic encoder's first convolution, 'zeros' (SynBoost) or 'reflect'
+            (Lis et al.). Defaults to 'zeros'.
         loss_decode (dict): Loss of the two logits. Defaults to ``PixelCrossEntropyLoss``.
         **kwargs: Other arguments of :class:`mmseg.models.BaseDecodeHead`.
 
     Raises:
-        ValueError: If the per-level arguments differ in length, or the strides do not double.
+        ValueError: If the per-level arguments differ in length, the strides do not double, or the padding is unknown.
     """
 
     def __init__(self,
@@ -105,6 +110,7 @@ class DissimilarityDecodeHead(BaseDecodeHead):
                  uncertainty: bool = True,
                  spade: bool = True,
                  spade_channels: int = 128,
+                 semantic_padding: str = 'zeros',
                  num_classes: int = 2,
                  loss_decode: ConfigType = dict(type='PixelCrossEntropyLoss'),
                  **kwargs) -> None:
@@ -116,6 +122,8 @@ class DissimilarityDecodeHead(BaseDecodeHead):
                                  f'got {value}')
         if any(fine * 2 != coarse for fine, coarse in zip(feature_strides, feature_strides[1:])):
             raise ValueError(f'feature_strides must double from level to level, got {feature_strides}')
+        if semantic_padding not in ('zeros', 'reflect'):
+            raise ValueError(f"semantic_padding must be 'zeros' or 'reflect', got {semantic_padding!r}")
         if num_classes != 2:
             raise ValueError(f'num_classes must be 2 (normal, anomaly), got {num_classes}')
         super().__init__(
@@ -131,7 +139,8 @@ class DissimilarityDecodeHead(BaseDecodeHead):
             **kwargs)
         self.num_semantic_classes = num_semantic_classes
         self.correlation = correlation
-        self.semantic_encoder = MapEncoder(num_semantic_classes, semantic_channels, feature_strides[0])
+        self.semantic_encoder = MapEncoder(
+            num_semantic_classes, semantic_channels, feature_strides[0], padding_mode=semantic_padding)
         self.uncertainty_encoder = MapEncoder(3, fusion_channels, feature_strides[0]) if uncertainty else None
         self.fusion = nn.ModuleList(
             nn.Conv2d(2 * c + m, f, 1) for c, m, f in zip(in_channels, semantic_channels, fusion_channels))

@@ -15,14 +15,20 @@ class MapEncoder(BaseModule):
         in_channels (int): Channels C of the map.
         channels (Sequence[int]): Channels of each level, finest first.
         first_stride (int): Stride of the finest level. Defaults to 1.
+        padding_mode (str): Padding of the first convolution, as of :class:`torch.nn.Conv2d`. Defaults to 'zeros'.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int], first_stride: int = 1) -> None:
+    def __init__(self,
+                 in_channels: int,
+                 channels: Sequence[int],
+                 first_stride: int = 1,
+                 padding_mode: str = 'zeros') -> None:
         super().__init__(init_cfg=dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu'))
         self.levels = nn.ModuleList()
         for level, out_channels in enumerate(channels):
             if level == 0:
-                conv = nn.Conv2d(in_channels, out_channels, 7, stride=first_stride, padding=3)
+                conv = nn.Conv2d(
+                    in_channels, out_channels, 7, stride=first_stride, padding=3, padding_mode=padding_mode)
             else:
                 conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
             self.levels.append(nn.Sequential(conv, nn.ReLU(inplace=True)))

@@ -1,12 +1,12 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .cacl import CACLLoss, cross_domain_contrast, sample_anomaly_aware
 from .cross_entropy import PixelCrossEntropyLoss
-from .gan_losses import FeatureMatchingLoss, HingeGANLoss, VGGPerceptualLoss
+from .gan_losses import FeatureMatchingLoss, HingeGANLoss, LeastSquaresGANLoss, VGGPerceptualLoss
 from .mdat import (DomainClassifierLoss, MultiSourceAdversarialLoss, domain_classifier_loss, dynamic_domain_label,
                    multi_source_adversarial_loss)
 
 __all__ = [
-    'CACLLoss', 'DomainClassifierLoss', 'FeatureMatchingLoss', 'HingeGANLoss', 'MultiSourceAdversarialLoss',
-    'PixelCrossEntropyLoss', 'VGGPerceptualLoss', 'cross_domain_contrast', 'domain_classifier_loss',
-    'dynamic_domain_label', 'multi_source_adversarial_loss', 'sample_anomaly_aware'
+    'CACLLoss', 'DomainClassifierLoss', 'FeatureMatchingLoss', 'HingeGANLoss', 'LeastSquaresGANLoss',
+    'MultiSourceAdversarialLoss', 'PixelCrossEntropyLoss', 'VGGPerceptualLoss', 'cross_domain_contrast',
+    'domain_classifier_loss', 'dynamic_domain_label', 'multi_source_adversarial_loss', 'sample_anomaly_aware'
 ]

@@ -65,6 +65,38 @@ class HingeGANLoss(nn.Module):
 
 
 @MODELS.register_module()
+class LeastSquaresGANLoss(nn.Module):
+    r"""Least-squares losses of both players.
+
+    .. math::
+        L_D = E[(D(x) - 1)^2] + E[D(G(m))^2], \quad L_G = E[(D(G(m)) - 1)^2]
+
+    Each is a mean over the scales of the discriminator. From "Least Squares Generative Adversarial Networks" (Mao et
+    al., ICCV 2017), as pix2pixHD (Wang et al., CVPR 2018) uses them.
+
+    Args:
+        loss_weight (float): Weight of L_G; L_D has weight 1. Defaults to 1.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def discriminator(self, real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> List[Tensor]:
+        """The two terms of L_D."""
+        return [_mean_square(real_outputs, 1), _mean_square(fake_outputs, 0)]
+
+    def generator(self, fake_outputs: DiscriminatorOutputs) -> Tensor:
+        """L_G, weighted."""
+        return self.loss_weight * _mean_square(fake_outputs, 1)
+
+
+def _mean_square(outputs: DiscriminatorOutputs, target: float) -> Tensor:
+    """Mean squared distance of the judgements to ``target``, mean over scales."""
+    return torch.stack([(scale[-1].float() - target).square().mean() for scale in outputs]).mean()
+
+
+@MODELS.register_module()
 class FeatureMatchingLoss(nn.Module):
     """Make the discriminators see the same in the synthesis as in the image.
 

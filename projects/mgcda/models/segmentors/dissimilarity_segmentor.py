@@ -33,6 +33,10 @@ class DissimilaritySegmentor(AnomalySegmentor):
             has none (3 channels), and are never saved. Without them every sample needs its maps. Defaults to None.
         work_size (Tuple[int, int], optional): Size (H, W) at which samples without maps pass the network. None takes
             the size of the image. Defaults to None.
+
+    Raises:
+        TypeError: If the data preprocessor is of another kind.
+        ValueError: If the head needs uncertainty maps that ``frozen`` does not make.
     """
 
     def __init__(self,
@@ -47,6 +51,10 @@ class DissimilaritySegmentor(AnomalySegmentor):
             raise TypeError('DissimilaritySegmentor needs a DissimilarityDataPreProcessor, got '
                             f'{type(self.data_preprocessor).__name__}')
         self.frozen = None if frozen is None else MODELS.build(frozen)
+        needs_uncertainty = getattr(self.decode_head, 'uncertainty_encoder', None) is not None
+        if needs_uncertainty and self.frozen is not None and not self.frozen.uncertainty:
+            raise ValueError('the decode head weights its features by uncertainty maps, which frozen.uncertainty=False '
+                             'leaves out: set both options alike')
         self.work_size = None if work_size is None else tuple(work_size)
 
     def extract_feat(self, inputs: Tensor) -> DissimilarityFeatures:
@@ -61,15 +69,17 @@ class DissimilaritySegmentor(AnomalySegmentor):
     def add_maps(self, inputs: Tensor) -> Tensor:
         """Complete normalised images (N, 3, H, W) with the maps of the frozen networks, at the work size.
 
-        The maps are made at the images' own resolution and resized like labels, as files of maps are.
+        The maps are made at the images' own resolution and resized like labels, as files of maps are. Uncertainty maps
+        that the frozen networks leave out are zero.
         """
         if self.frozen is None:
             raise ValueError('samples without maps need the frozen networks: set model.frozen, or give the data set '
                              'its maps_root')
         maps = self.frozen(self.data_preprocessor.denormalise(inputs))
         synthesis = self.data_preprocessor.normalise(maps['synthesis'])
-        extra = torch.cat([synthesis, maps['semantic'].to(inputs.dtype)] +
-                          [maps[kind] for kind in ('entropy', 'perceptual', 'distance')], dim=1)
+        semantic = maps['semantic'].to(inputs.dtype)
+        uncertainty = [maps.get(kind, torch.zeros_like(semantic)) for kind in ('entropy', 'perceptual', 'distance')]
+        extra = torch.cat([synthesis, semantic, *uncertainty], dim=1)
         size = self.work_size or tuple(inputs.shape[-2:])
         if size != tuple(inputs.shape[-2:]):
             inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
