@@ -33,7 +33,7 @@ class SampleScore(FittedScore):
     parameter_names = ('dims', f'{VALID}.count', f'{VALID}.vectors', f'{VALID}.priorities')
     with_void: ClassVar[bool] = False
 
-    def __init__(self, layers: Sequence[str], sample_size: int, seed: int, fitted: Optional[str] = None,
+    def __init__(self, layers: Sequence[str], /, sample_size: int, seed: int, fitted: Optional[str] = None,
                  **settings: Any) -> None:
         if sample_size < 1:
             raise ValueError(f'sample_size must be positive, got {sample_size}')

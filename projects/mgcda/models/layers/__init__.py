@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .one_hot import one_hot_labels
 from .projector import Projector
+from .real_nvp import RealNVP
 from .spade import SPADE
 
-__all__ = ['Projector', 'SPADE', 'one_hot_labels']
+__all__ = ['Projector', 'RealNVP', 'SPADE', 'one_hot_labels']
