@@ -135,7 +135,7 @@ def check_set(report: SetReport, workers: int) -> None:
         report.problems.extend([*refused, f'it cannot be built: {type(error).__name__}: {error}'])
         return
     report.problems.extend(refused)
-    if not hasattr(dataset, 'target_map'):
+    if not hasattr(dataset, 'target_map') or dataset.LABEL_CLASSES is not None:
         label_map = label_map_of(dataset)
         infos = [dict(info, label_map=label_map) for info in infos]
     report.has_anomalies = any(ANOMALY in info['label_map'].values() for info in infos)
@@ -164,7 +164,9 @@ def part_of(infos: List[dict], indices: Any) -> List[dict]:
 
 
 def label_map_of(dataset: BaseDataset) -> Dict[int, int]:
-    """Values that the labels of a segmentation data set of MMSegmentation may hold, as if all were normal."""
+    """Values that labels may hold that are classes, as those of MMSegmentation's data sets, as if all were normal."""
+    if hasattr(dataset, 'target_map'):
+        return {value: IGNORE if target == IGNORE else NORMAL for value, target in dataset.target_map.items()}
     if has_step(dataset, 'LabelIdToTrainId'):
         values = [*CITYSCAPES_TRAIN_LABEL_IDS, *CITYSCAPES_VOID_LABEL_IDS]
     else:

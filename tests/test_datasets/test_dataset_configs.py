@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 from mmengine.runner import Runner
+from mmseg.registry import DATASETS
 from official_layouts import IMAGE_SIZE, LayoutWriter, write_layouts
 
 from mgcda.datasets import MAP_KINDS
+from mgcda.labels import CITYSCAPES_CLASSES
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'synboost_train')
@@ -109,6 +112,17 @@ def benchmarks(tmp_path_factory):
         for path in (root / 'data' / folder).glob(f'*.{suffix}'):
             LayoutWriter(root / 'data').maps(f'maps/{folder.rsplit("/", 1)[0]}', path.stem)
     return root
+
+
+def test_cityscapes_stands_beside_the_benchmarks(benchmarks, monkeypatch):
+    monkeypatch.chdir(benchmarks)
+    cfg = Config.fromfile(CONFIGS / 'benchmarks.py')
+    assert cfg.cityscapes not in cfg.test_dataloader.dataset.datasets
+    datasets = [DATASETS.build(part) for part in (cfg.cityscapes, cfg.road_anomaly)]
+    samples = [sample['data_samples'] for sample in ConcatDataset(datasets)]
+    assert [sample.dataset_name for sample in samples] == ['Cityscapes'] * 2 + ['RoadAnomaly'] * 2
+    for sample in samples[:2]:
+        assert sample.gt_sem_seg.data.shape == (1, *IMAGE_SIZE) and sample.label_classes == CITYSCAPES_CLASSES
 
 
 @pytest.mark.parametrize('name', TEST)

@@ -111,7 +111,7 @@ def test_bad_samples_are_named():
         metric.process(None, [{key: value for key, value in sample.items() if key != 'anomaly_scores'}])
     with pytest.raises(ValueError, match='images/0.jpg: the sample has no gt_sem_seg'):
         metric.process(None, [{key: value for key, value in sample.items() if key != 'gt_sem_seg'}])
-    with pytest.raises(ValueError, match=r'images/0.jpg: anomaly_scores are \(3, 8\), the label is \(6, 8\)'):
+    with pytest.raises(ValueError, match=r'images/0.jpg: anomaly_scores has the size \(3, 8\), the label \(6, 8\)'):
         metric.process(None, [dict(sample, anomaly_scores=dict(data=torch.zeros(1, 3, 8)))])
     with pytest.raises(ValueError, match=r'images/0.jpg: gt_sem_seg must be \(1, H, W\)'):
         metric.process(None, [dict(sample, gt_sem_seg=dict(data=torch.zeros(6, 8).long()))])
@@ -380,7 +380,7 @@ def test_wrong_numbers_of_scores_are_named():
     with pytest.raises(ValueError, match=r'images/0.jpg: anomaly_scores must be \(1, H, W\), got \(2, 6, 8\)'):
         metric.process(None, [{key: value for key, value in sample.items() if key != 'score_names'}])
     metric.process(None, [sample])
-    with pytest.raises(ValueError, match=r"images/1.jpg has the scores \[''\], images before .*'plain', 'squared'"):
+    with pytest.raises(ValueError, match=r"images/1.jpg: it has the scores \[''\], images before .*'plain', 'squared'"):
         metric.process(None, [make_sample(1).to_dict()])
 
 

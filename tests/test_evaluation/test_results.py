@@ -53,6 +53,49 @@ def test_the_curve_may_be_left_out(tmp_path):
     assert 'curve' not in read_results(tmp_path / 'r.json')['data_sets']['RoadAnomaly']
 
 
+def segmentation(**changes):
+    entry = dict(num_images=2, num_pixels=np.int64(100), metrics=dict(mIoU=12.5), IoU=dict(road=25.0, train=math.nan))
+    return {**results(), 'segmentation': dict(Cityscapes={**entry, **changes})}
+
+
+def test_values_of_predicted_classes(tmp_path):
+    path, content = tmp_path / 'r.json', segmentation()
+    for data_sets in (content['data_sets'], {}):
+        write_results(path, dict(content, data_sets=data_sets))
+        read = read_results(path)['segmentation']
+        np.testing.assert_equal(read, content['segmentation'])
+        assert json.loads(path.read_text())['segmentation']['Cityscapes']['IoU'] == dict(road=25.0, train=None)
+        write_results(path, read_results(path))
+
+
+@pytest.mark.parametrize('content, message', [
+    (segmentation(num_images=None), r'segmentation.Cityscapes.num_images must be an integer >= 0, got None'),
+    (segmentation(num_pixels=1.5), r'segmentation.Cityscapes.num_pixels must be an integer >= 0, got 1.5'),
+    (segmentation(metrics=[1]), r'segmentation.Cityscapes.metrics must be a dict of numbers'),
+    (segmentation(IoU=dict(road='wide')), r"segmentation.Cityscapes.IoU.road must be a number or null, got 'wide'"),
+    (segmentation(IoU=None), r'segmentation.Cityscapes.IoU must be a dict of numbers'),
+    (dict(results(), segmentation=[]), r'segmentation must be a dict of data sets'),
+    (dict(segmentation(), data_sets=[]), r'data_sets must be a dict of at least one data set'),
+    (dict(results(), segmentation=dict(Cityscapes=3)), r'Cityscapes must be a dict of num_images, num_pixels and metr'),
+])
+def test_values_of_predicted_classes_of_another_form_are_refused(tmp_path, content, message):
+    path = tmp_path / 'r.json'
+    with pytest.raises(ValueError, match=message):
+        write_results(path, content)
+    path.write_text(json.dumps(dict(content, format=1), default=lambda value: getattr(value, 'tolist', str)()))
+    with pytest.raises(ValueError, match=message):
+        read_results(path)
+
+
+def test_predicted_classes_of_other_images_or_labels_are_named():
+    methods = dict(A=segmentation(), B=segmentation(num_images=500), C=segmentation(num_images=500, num_pixels=7))
+    assert differences(methods, ['Cityscapes']) == [
+        'Cityscapes has 500 images, but 2 were used for A: these results do not compare with others.',
+        'The results on Cityscapes are of other images or labels: A 100 pixels with a class, B 100 pixels with a '
+        'class, C 7 pixels with a class.'
+    ]
+
+
 @pytest.mark.parametrize('changes, message', [
     (dict(num_images=-1), r'data_sets.RoadAnomaly.num_images must be an integer >= 0, got -1'),
     (dict(num_normal=1.5), r'num_normal must be an integer'),

@@ -278,6 +278,22 @@ def test_lost_and_found_of_other_length(files: Path, check: Callable) -> None:
     assert 'cannot be built: ValueError: leftImg8bit/test holds 1 images, but test-NoKnown' in second
 
 
+def test_labels_that_are_classes(files: Path, check: Callable) -> None:
+    (files / 'config.py').write_text("""
+test_dataloader = dict(
+    dataset=dict(
+        type='ClassLabelDataset', data_root='cityscapes/',
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'), indices=2,
+        pipeline=[dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')]))
+""")
+    relabel(IDS, 23)  # all sky
+    code, output = check()
+    assert code == 0 and row_of(output, 'Cityscapes')[2:] == ['2', '-', '24x16', '0-33 (34)', '-', '0']
+    relabel(IDS, 200)
+    code, output = check()
+    assert code == 1 and f'{IDS} holds the values [200]' in output
+
+
 def test_stock_data_sets_of_mmsegmentation(files: Path, check: Callable) -> None:
     (files / 'config.py').write_text("""
 test_dataloader = dict(

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
 import tiny_components  # noqa: F401
+from mgcda.evaluation.results import read_results
 
 #: A segmenter as MMSegmentation's own configs have it, which does not know of this project.
 SEGMENTER = '''
@@ -25,6 +27,7 @@ DATA = '''
 _base_ = '{root}/configs/toy/mgcda.py'
 own = dict(_base_.road_anomaly, data_root='{toy}/road_anomaly', maps_root=None, dataset_name='Own', pipeline=[
     dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')])
+cityscapes = dict(_base_.cityscapes, data_root='{toy}/cityscapes', dataset_name='Classes')
 test_dataloader = dict(num_workers=0, persistent_workers=False,
                        dataset=dict(datasets=[own, dict(own, dataset_name='Twin')]))
 '''
@@ -66,8 +69,33 @@ def test_images_are_resized(run: Callable) -> None:
     assert both['Own/msp/AP'] == both['Twin/msp/AP'] != run('--scores', 'msp', '--resize', '64', '32')['Own/msp/AP']
 
 
+def test_segmentation_quality_is_that_of_mmsegmentation(run: Callable, toy_root: Path) -> None:
+    """The network sees another size than labels and predictions have."""
+    result = run('--data-sets', 'Classes', 'Own', '--scores', 'msp', 'energy', '--resize', '64', '32', '--out', 'out')
+    cfg = Config.fromfile('segmenter.py')
+    cfg.merge_from_dict(dict(
+        work_dir='stock', load_from='weights.pth', test_cfg=dict(), test_evaluator=dict(type='IoUMetric'),
+        test_dataloader=dict(
+            batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(
+                type='CityscapesDataset', data_root=str(toy_root / 'cityscapes'), test_mode=True,
+                data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+                pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32)),
+                          dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))))
+    cfg.model.decode_head.norm_cfg.type = 'BN'
+    expected = Runner.from_cfg(cfg).test()
+    assert expected['mIoU'] > 0
+    for key in ('mIoU', 'mAcc', 'aAcc'):
+        assert result[f'Classes/{key}'] == pytest.approx(expected[key], abs=0.005001)
+    assert sum(key.startswith('Classes/') for key in result) == 3
+    assert {'Own/msp/AP', 'Own/energy/AP'} < set(result)
+    for name in ('msp', 'energy'):
+        entry = read_results(f'out/{name}/results.json')['segmentation']['Classes']
+        assert entry['metrics']['mIoU'] == result['Classes/mIoU'] and entry['num_images'] == 2
+
+
 def test_wrong_arguments_are_named(run: Callable) -> None:
-    with pytest.raises(ValueError, match='data.py has no data set RoadAnomaly, but Own, Twin'):
+    with pytest.raises(ValueError, match='data.py has no data set RoadAnomaly, but Own, Twin, .*, Classes'):
         run('--data-sets', 'RoadAnomaly')
     with pytest.raises(ValueError, match="unknown score 'mps'"):
         run('--scores', 'mps')

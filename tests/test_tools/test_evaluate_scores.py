@@ -89,9 +89,10 @@ def test_other_processes_read_the_same(tested, evaluate) -> None:
 
 
 def test_scores_of_another_code_on_the_toy_streets(toy_root, tmp_path, load_tool, repo_root) -> None:
-    """The saturation of the colours, in 8-bit PNG files, against scikit-learn."""
+    """The saturation of the colours, in 8-bit PNG files, against scikit-learn; where labels are classes, none count."""
     images = sorted((toy_root / 'fishyscapes/original').glob('*.png'))
     (tmp_path / 'ToyFishyscapes').mkdir()
+    (tmp_path / 'ToyCityscapes').mkdir()
     scores, labels = [], []
     for path in images:
         scores.append(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2HSV)[..., 1])
@@ -99,7 +100,7 @@ def test_scores_of_another_code_on_the_toy_streets(toy_root, tmp_path, load_tool
         cv2.imwrite(str(tmp_path / 'ToyFishyscapes' / path.name), scores[-1])
     scores, labels = np.stack(scores), np.stack(labels)
     results = load_tool('tools/analysis_tools/evaluate_scores.py').main([
-        str(tmp_path), '--config', str(repo_root / 'configs/_base_/datasets/toy_streets.py'), '--cfg-options',
+        str(tmp_path), '--config', str(repo_root / 'configs/toy/entropy.py'), '--cfg-options',
         f'test_dataloader.dataset.datasets.1.data_root={toy_root}/fishyscapes', '--workers', '0'
     ])
     valid = labels != 255

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mgcda.evaluation.results import write_results
+from mgcda.evaluation.results import read_results, write_results
 
 
 @pytest.fixture
@@ -64,6 +64,23 @@ FS_Static has 30 images, but 1 were used for ours: these results do not compare 
 
 FS_Static has 30 images, but 1 were used for A: these results do not compare with others.
 '''
+
+
+def test_miou_is_a_column_where_there_is_any(table, files, tmp_path) -> None:
+    content = read_results(files[1])
+    content['segmentation'] = dict(
+        Cityscapes=dict(num_images=500, num_pixels=9, metrics=dict(mIoU=78.254, mAcc=80.0), IoU=dict(road=78.254)))
+    write_results(files[1], content)
+    text = table(*files, '--data-sets', 'RoadAnomaly', 'Cityscapes')
+    assert '| method | protocol, mode | RoadAnomaly AP / FPR95 | Cityscapes mIoU |' in text
+    assert '| ours | fishyscapes, streaming | 0.33 ±0.02 / 50.00 | – |' in text
+    assert '| theirs | pebal, exact | 20.00 / 1.00 | 78.25 |' in text and 'Cityscapes has 500 images' not in text
+    text = table(*files, '--metrics', 'mIoU', 'mAcc', '--published', 'synboost')
+    assert '| RT | OoD | Cityscapes mIoU / mAcc |' in text
+    assert '| theirs | pebal, exact | – | – | 78.25 / 80.00 |' in text
+    assert '| SynBoost [1] | – | no | – | 83.50 / – |' in text
+    rows = json.loads(table(*files, '--format', 'json'))
+    assert 'Cityscapes' not in rows[0]['values'] and rows[1]['values']['Cityscapes'] == dict(mIoU=78.254)
 
 
 def test_csv_and_json(table, files, tmp_path) -> None:

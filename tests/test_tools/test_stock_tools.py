@@ -183,8 +183,8 @@ def test_all_steps_on_toy_streets(toy_root: Path, tmp_path: Path) -> None:
         f'train_dataloader.dataset.datasets.1.maps_root={maps}/mix'
     ]
     trained = train('mgcda', *mgcda)
-    for config, checkpoint, options in (('mgcda', trained, mgcda),
-                                        ('entropy', segmenter, [*NO_WORKERS[-2:], *roots('test', tests)])):
+    entropy = [*NO_WORKERS[-2:], *roots('test', [*tests, cityscapes])]
+    for config, checkpoint, options in (('mgcda', trained, mgcda), ('entropy', segmenter, entropy)):
         out = tmp_path / f'test_{config}'
         run_tool('tools/test.py', f'configs/toy/{config}.py', checkpoint, '--work-dir', out, '--cfg-options', *options)
         assert_in_percent(read_results(out), ['ToyRoadAnomaly', 'ToyFishyscapes'])

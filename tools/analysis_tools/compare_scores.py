@@ -3,9 +3,11 @@
 
     python tools/analysis_tools/compare_scores.py CONFIG CHECKPOINT --data-sets RoadAnomaly FS_Static
     python tools/analysis_tools/compare_scores.py CONFIG CHECKPOINT --scores msp energy --out work_dirs/scores
+    python tools/analysis_tools/compare_scores.py CONFIG CHECKPOINT --data-sets RoadAnomaly Cityscapes
 
 CONFIG is that of the segmenter, EncoderDecoder or CascadeEncoderDecoder, and CHECKPOINT its weights, of the model zoo or
-one's own: neither needs to know of this project. Prints a table of all scores, as tools/test.py does for one.
+one's own: neither needs to know of this project. Prints a table of all scores, as tools/test.py does for one, and the
+mIoU on data sets whose labels are classes.
 """
 import argparse
 import os
@@ -42,7 +44,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--data', metavar='CONFIG', default=BENCHMARKS, help='config whose test_dataloader names the data sets; default: '
         'all public benchmarks')
-    parser.add_argument('--data-sets', nargs='+', metavar='NAME', help='only these of them, such as RoadAnomaly')
+    parser.add_argument(
+        '--data-sets', nargs='+', metavar='NAME', help='only these of them, such as RoadAnomaly, and others that '
+        'the config defines, such as Cityscapes for the mIoU')
     parser.add_argument(
         '--resize', nargs=2, type=int, metavar=('W', 'H'), help="size of the network's input; default: the image's own")
     parser.add_argument('--out', metavar='DIR', help='folder for score maps and results.json, in a folder a score')
@@ -66,19 +70,24 @@ def anomaly_model(model: ConfigDict, scores: Sequence[str]) -> ConfigDict:
 
 
 def choose_data(path: str, names: Optional[Sequence[str]], size: Optional[Sequence[int]]) -> Config:
-    """The config of the data sets, with those that are asked for.
+    """The config of the data sets, with those that are asked for: of its ``test_dataloader``, or of its variables.
 
     Raises:
         FileNotFoundError: No such config.
         ValueError: It names no such data set.
     """
     data = read_config(path)
-    leaves = list(leaf_configs(data.test_dataloader.dataset))
-    known = [leaf.get('dataset_name', leaf.type) for leaf in leaves]
-    missing = [name for name in names or () if name not in known]
-    if missing:
-        raise ValueError(f'{path} has no data set {", ".join(missing)}, but {", ".join(known)}')
-    chosen = [leaf for leaf, name in zip(leaves, known) if names is None or name in names]
+    chosen = list(leaf_configs(data.test_dataloader.dataset))
+    if names is not None:
+        known = [(leaf.get('dataset_name', leaf.type), leaf) for leaf in chosen]
+        tested = [name for name, _ in known]
+        others = [entry for entry in data.values() if isinstance(entry, dict) and entry.get('test_mode')]
+        known += [(entry.dataset_name, entry) for entry in others if entry.get('dataset_name') not in (None, *tested)]
+        missing = set(names) - {name for name, _ in known}
+        if missing:
+            raise ValueError(f'{path} has no data set {", ".join(sorted(missing))}, but '
+                             f'{", ".join(name for name, _ in known)}')
+        chosen = [leaf for name, leaf in known if name in names]
     if size is not None:
         for leaf in chosen:
             loads = next(i for i, step in enumerate(leaf.pipeline) if step['type'].startswith('LoadImage'))

@@ -145,6 +145,8 @@ def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
         dataset = DATASETS.build({**config, 'pipeline': steps or [dict(type=LABEL_STEP)], 'lazy_init': True})
         if not isinstance(dataset, AnomalyDataset):
             raise ValueError(f'{args.config}: {type(dataset).__name__} is no AnomalyDataset, so its results have no name')
+        if dataset.LABEL_CLASSES is not None:  # predicted classes count there, not scores
+            continue
         name = dataset.dataset_name
         if name in names:
             raise ValueError(f'{args.config} has several data sets of the name {name}, which would read the same score '

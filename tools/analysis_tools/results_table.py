@@ -24,6 +24,8 @@ with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are im
     from mgcda.evaluation.results import differences, read_methods
     from mgcda.files import write_file
 
+#: Columns of each data set, as far as there are such results.
+METRICS = ('AP', 'FPR95', 'mIoU')
 ABSENT = '–'
 FLAGS = {True: 'yes', False: 'no', None: ABSENT}
 LEGEND = 'RT: the segmenter is trained again; OoD: outlier data is used; – : not given.'
@@ -52,7 +54,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('results', nargs='*', metavar='RESULTS.json', help='files that tools/test.py --out or '
                         'tools/analysis_tools/evaluate_scores.py --out wrote')
     parser.add_argument('--names', nargs='+', help='names of the methods; default: those of the folders or files')
-    parser.add_argument('--metrics', nargs='+', default=['AP', 'FPR95'], help='columns of each data set')
+    parser.add_argument('--metrics', nargs='+', help='columns of each data set; default: what there is of '
+                        f'{", ".join(METRICS)}')
     parser.add_argument('--data-sets', nargs='+', help='default: all that have one of the metrics')
     parser.add_argument('--published', nargs='*', metavar='SOURCE', help='add published results, of all sources or of '
                         'these: mgcda, synboost, pebal, later')
@@ -77,6 +80,7 @@ def own_row(content: Dict[str, Any], name: str) -> Row:
             key: (metrics[f'{key}_upper'] - metrics[f'{key}_lower']) / 2
             for key in values[data_set] if f'{key}_upper' in metrics
         }
+    values.update({data_set: entry['metrics'] for data_set, entry in content.get('segmentation', {}).items()})
     return Row(name, values, spread, content['protocol'], content['mode'])
 
 
@@ -100,9 +104,12 @@ def quoted_rows(sources: Sequence[str]) -> Tuple[List[Row], List[str]]:
     return rows, notes
 
 
-def find_columns(rows: Sequence[Row], metrics: Sequence[str],
+def find_columns(rows: Sequence[Row], metrics: Optional[Sequence[str]],
                  data_sets: Optional[Sequence[str]]) -> List[Tuple[str, List[str]]]:
     """Data sets in the order of the rows, each with those of the metrics that a row has.
+
+    Args:
+        metrics: Those to show; None takes those of :data:`METRICS` that there are.
 
     Raises:
         ValueError: A data set or metric that no row has.
@@ -114,8 +121,8 @@ def find_columns(rows: Sequence[Row], metrics: Sequence[str],
     columns = []
     for name in data_sets or known:
         present = {key for row in rows for key in row.values.get(name, ())}
-        columns.append((name, [metric for metric in metrics if metric in present]))
-    absent = set(metrics) - {metric for _, present in columns for metric in present}
+        columns.append((name, [metric for metric in metrics or METRICS if metric in present]))
+    absent = set(metrics or ()) - {metric for _, present in columns for metric in present}
     if absent:
         have = dict.fromkeys(key for row in rows for name in data_sets or known for key in row.values.get(name, ()))
         raise ValueError(f'there is no {", ".join(sorted(absent))}, but {", ".join(have)}')

@@ -1,5 +1,6 @@
 # Toy streets (tools/dataset_converters/toy_streets.py), 128x256: both training domains with offline maps, and two test
-# sets in other styles. `make demo` writes all of it below data_root.
+# sets in other styles. `make demo` writes all of it below data_root. A segmenter can be tested on the classes of the
+# validation streets, too.
 data_root = 'data/toy/'
 work_size = (128, 256)  # (H, W)
 train_pipeline = [
@@ -38,6 +39,12 @@ fishyscapes = dict(
     type='FishyscapesDataset',
     dataset_name='ToyFishyscapes',
     data_root=data_root + 'fishyscapes',
+    test_mode=True,
+    pipeline=test_pipeline)
+cityscapes = dict(
+    type='ClassLabelDataset',
+    dataset_name='ToyCityscapes',
+    data_root=data_root + 'cityscapes',
     test_mode=True,
     pipeline=test_pipeline)
 test_dataloader = dict(

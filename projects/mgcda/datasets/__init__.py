@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .anomaly_dataset import AnomalyDataset
 from .anomaly_mix import AnomalyMixDataset
+from .class_labels import ClassLabelDataset
 from .coco_objects import CocoObjects
 from .composite import CompositeDataset
 from .fishyscapes import FishyscapesDataset
@@ -16,7 +17,7 @@ from .transforms import *  # noqa: F401,F403
 from .void_class import VoidClassDataset
 
 __all__ = [
-    'MAP_KINDS', 'AnomalyDataset', 'AnomalyMixDataset', 'CocoObjects', 'CompositeDataset', 'DomainBalancedSampler',
-    'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'RoadAnomalyDataset', 'SMIYCDataset',
-    'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random', 'map_file', 'map_files'
+    'MAP_KINDS', 'AnomalyDataset', 'AnomalyMixDataset', 'ClassLabelDataset', 'CocoObjects', 'CompositeDataset',
+    'DomainBalancedSampler', 'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'RoadAnomalyDataset',
+    'SMIYCDataset', 'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random', 'map_file', 'map_files'
 ]

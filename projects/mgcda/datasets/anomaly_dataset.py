@@ -45,6 +45,8 @@ class AnomalyDataset(BaseSegDataset):
     DEFAULT_NAME: Optional[str] = None
     DEFAULT_DOMAIN: Optional[int] = None
     DEFAULT_LABEL_MAP: Dict[int, int] = {NORMAL: NORMAL, ANOMALY: ANOMALY, IGNORE: IGNORE}
+    #: Names of the classes, where labels are their indices (or 255) instead of normal and anomalous pixels.
+    LABEL_CLASSES: Optional[Tuple[str, ...]] = None
     RECURSIVE = True
     #: Number of images of the official sets, by the name that results are reported under and the split.
     NUM_IMAGES: Dict[Tuple[str, str], int] = {}
@@ -83,12 +85,14 @@ class AnomalyDataset(BaseSegDataset):
         self.refuse = raise_problem
         super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
-    @staticmethod
-    def _check_label_map(label_map: Dict[int, int]) -> Dict[int, int]:
-        """Values 0..255 to 0, 1 or 255, with integer keys (configs loaded from JSON have strings)."""
+    @classmethod
+    def _check_label_map(cls, label_map: Dict[int, int]) -> Dict[int, int]:
+        """Values 0..255 to targets, with integer keys (configs loaded from JSON have strings)."""
         table = {int(value): int(target) for value, target in label_map.items()}
-        if any(not 0 <= value <= 255 or target not in (NORMAL, ANOMALY, IGNORE) for value, target in table.items()):
-            raise ValueError(f'label_map must map values 0..255 to 0, 1 or 255, got {label_map}')
+        indices = (NORMAL, ANOMALY) if cls.LABEL_CLASSES is None else range(len(cls.LABEL_CLASSES))
+        targets = (*indices, IGNORE)
+        if any(not 0 <= value <= 255 or target not in targets for value, target in table.items()):
+            raise ValueError(f'label_map must map values 0..255 to one of {targets}, got {label_map}')
         return table
 
     @property
@@ -172,6 +176,8 @@ class AnomalyDataset(BaseSegDataset):
                 seg_fields=[])
             if label is not None:
                 info['seg_map_path'] = os.path.join(self.data_prefix['seg_map_path'], label)
+            if self.LABEL_CLASSES is not None:
+                info['label_classes'] = self.LABEL_CLASSES
             if self.domain is not None:
                 info['domain'] = self.domain
             if map_paths is not None:

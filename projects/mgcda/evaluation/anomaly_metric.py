@@ -14,6 +14,7 @@ from torch import Tensor
 from mgcda.labels import ANOMALY, IGNORE, NORMAL
 
 from .score_evaluation import COMPONENT_SIZES, EvaluationSettings, ScoreEvaluation, on_main
+from .segmentation_quality import SegmentationQuality
 
 #: Name of the benchmark of samples that name none.
 DEFAULT_DATASET_NAME = 'anomaly'
@@ -23,7 +24,7 @@ SampleName = Tuple[str, str]
 
 @METRICS.register_module()
 class AnomalyMetric(BaseMetric):
-    """AP, FPR95, AUROC and F1 of anomaly scores, pooled over the valid pixels of each benchmark; component metrics.
+    """AP, FPR95, AUROC and F1 of anomaly scores, pooled over the valid pixels of each benchmark; components; mIoU.
 
     Reads of each sample ``anomaly_scores`` (1, H, W), float, larger = more anomalous; ``gt_sem_seg`` (1, H, W) with
     0 normal, 1 anomaly, 255 ignored; ``img_path``; and ``dataset_name``, the benchmark that it counts for. Results are
@@ -32,6 +33,10 @@ class AnomalyMetric(BaseMetric):
 
     A model with several scores gives ``anomaly_scores`` (S, H, W) and their S ``score_names``. Each score is evaluated
     by itself: keyed ``RoadAnomaly/energy/AP``, a row of the table, a folder ``<output_dir>/energy`` of its own.
+
+    Where labels are classes, in samples with ``label_classes`` (:class:`ClassLabelDataset`), ``pred_sem_seg`` counts and
+    scores do not: ``Cityscapes/mIoU``, ``Cityscapes/mAcc`` and ``Cityscapes/aAcc`` as MMSegmentation defines them,
+    always at full size. They are given once, and written to the ``results.json`` of every score.
 
     Pixels are reduced as they come, on the device where the scores are, and histograms instead of images are merged
     across ranks. Every sample must be counted once: with several ranks the sampler needs ``round_up=False``.
@@ -55,7 +60,8 @@ class AnomalyMetric(BaseMetric):
         ignore_index: Label value or values that are ignored.
         format_only: Write score maps and score nothing, as for images whose labels are hidden.
         output_dir: Folder for the score maps, ``<output_dir>/<dataset_name>/<image stem>.npy`` (H, W), and for
-            ``results.json`` (values with their bounds, and curves).
+            ``results.json`` (values with their bounds, and curves). There are no maps of samples with
+            ``label_classes``, unless by ``format_only``.
         keep_results: Whether anything is left in ``output_dir``; if not, nothing is written.
         score_dtype: Type of the score maps, 'float32' or 'float16'; None: no maps, only results.
         prefix: Put in front of all keys.
@@ -63,7 +69,7 @@ class AnomalyMetric(BaseMetric):
     Raises:
         ValueError: If an argument is wrong; if a sample lacks scores or labels, their sizes differ, a value is outside
             the above, its labels are hidden, or it is counted twice or not at all; if a benchmark has pixels of one
-            kind only.
+            kind only; if the model predicts other classes than the labels have.
     """
 
     default_prefix = ''
@@ -106,6 +112,7 @@ class AnomalyMetric(BaseMetric):
 
     def _reset(self) -> None:
         self._evaluations: Dict[str, ScoreEvaluation] = {}
+        self._quality = SegmentationQuality()
         self._samples: List[SampleName] = []
         self._seen: set = set()
 
@@ -116,18 +123,29 @@ class AnomalyMetric(BaseMetric):
             img_path = str(sample.get('img_path'))
             if (name, img_path) in self._seen:
                 raise ValueError(f'{img_path} was counted twice for {name}')
-            scores, score_names = self._scores_of(sample, img_path)
-            labels = None if self.format_only else self._labels_of(sample, scores, name, img_path)
-            for score_name, score in zip(score_names, scores.unsqueeze(1)):
-                evaluation = self._evaluation(score_name)
-                if labels is not None:
-                    try:
-                        evaluation.count(name, img_path, score, labels)
-                    except (TypeError, ValueError) as error:
-                        raise ValueError(f'{img_path}: {error}') from error
-                evaluation.write_map(name, img_path, score)
+            try:
+                scores, score_names = self._scores_of(sample)
+                evaluations = [self._evaluation(score_name) for score_name in score_names]
+                if not self.format_only:
+                    self._count(sample, name, img_path, scores, evaluations)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f'{img_path}: {error}') from error
+            if self.format_only or not sample.get('label_classes'):
+                for evaluation, score in zip(evaluations, scores.unsqueeze(1)):
+                    evaluation.write_map(name, img_path, score)
             self._seen.add((name, img_path))
             self._samples.append((name, img_path))
+
+    def _count(self, sample: dict, name: str, img_path: str, scores: Tensor,
+               evaluations: Sequence[ScoreEvaluation]) -> None:
+        """Add a sample of a benchmark to the evaluation of its scores (S, H, W), or of its predicted classes."""
+        if sample.get('label_classes'):
+            predictions = _map_of(sample, 'pred_sem_seg', 'is the model a segmentor?')
+            self._quality.count(name, sample, _labels_of(sample, name, 'pred_sem_seg', predictions))
+            return
+        labels = self._targets(_labels_of(sample, name, 'anomaly_scores', scores))
+        for evaluation, score in zip(evaluations, scores.unsqueeze(1)):
+            evaluation.count(name, img_path, score, labels)
 
     def _evaluation(self, score_name: str) -> ScoreEvaluation:
         """The evaluation of a score; '' stands for that of a model with one."""
@@ -136,24 +154,16 @@ class AnomalyMetric(BaseMetric):
             self._evaluations[score_name] = ScoreEvaluation(self.settings, folder)
         return self._evaluations[score_name]
 
-    def _scores_of(self, sample: dict, img_path: str) -> Tuple[Tensor, Sequence[str]]:
+    def _scores_of(self, sample: dict) -> Tuple[Tensor, Sequence[str]]:
         """Scores (S, H, W) and their S names."""
         score_names = sample.get('score_names') or ('', )
-        scores = _map_of(sample, 'anomaly_scores', img_path, 'is the model an anomaly segmentor?', len(score_names))
+        scores = _map_of(sample, 'anomaly_scores', 'is the model an anomaly segmentor?', len(score_names))
         if self._evaluations and set(score_names) != set(self._evaluations):
-            raise ValueError(f'{img_path} has the scores {list(score_names)}, images before it have '
-                             f'{list(self._evaluations)}')
+            raise ValueError(f'it has the scores {list(score_names)}, images before it have {list(self._evaluations)}')
         return scores, score_names
 
-    def _labels_of(self, sample: dict, scores: Tensor, name: str, img_path: str) -> Tensor:
-        """Labels (1, H, W) of 0, 1, 255, of the size of the scores."""
-        if sample.get('labels_hidden'):
-            raise ValueError(f'{img_path}: the labels of this split of {name} are hidden, it must not be scored here; '
-                             'write its score maps with format_only=True and submit them to the benchmark')
-        labels = _map_of(sample, 'gt_sem_seg', img_path, 'does the test pipeline load annotations?')
-        if scores.shape[1:] != labels.shape[1:]:
-            raise ValueError(f'{img_path}: anomaly_scores are {tuple(scores.shape[1:])}, '
-                             f'the label is {tuple(labels.shape[1:])}; scores must have the size of the label')
+    def _targets(self, labels: Tensor) -> Tensor:
+        """Labels of 0, 1, 255."""
         if self.ood_index is not None:
             target = torch.isin(labels, self.ood_index.to(labels.device)).to(labels) * (ANOMALY - NORMAL) + NORMAL
         elif self.ignore_index.tolist() != [IGNORE]:
@@ -181,15 +191,20 @@ class AnomalyMetric(BaseMetric):
             return {}
         # A rank may have had no image.
         score_names = list(dict.fromkeys(name for part in all_gather_object(list(self._evaluations)) for name in part))
+        quality = self._quality.compute()
         results: Dict[Tuple[str, str], Dict[str, float]] = {}
         for score_name in score_names:
-            values = self._evaluation(score_name).compute(num_images)
+            values = self._evaluation(score_name).compute(num_images, quality)
             results.update({(name, score_name): result for name, result in values.items()})
         results = dict(sorted(results.items(), key=lambda item: (item[0][0], score_names.index(item[0][1]))))
-        print_log(f'Anomaly segmentation, in %\n{_table(results)}', logger='current')
+        of_classes = {(name, ''): entry['metrics'] for name, entry in quality.items()}
+        for title, rows in (('Anomaly segmentation', results), ('Semantic segmentation', of_classes)):
+            if rows:
+                print_log(f'{title}, in %\n{_table(rows)}', logger='current')
         return {
             '/'.join(filter(None, (self.prefix, name, score_name, key))): value
-            for (name, score_name), result in results.items() for key, value in result.items() if not _is_bound(key)
+            for (name, score_name), result in {**results, **of_classes}.items() for key, value in result.items()
+            if not _is_bound(key)
         }
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
@@ -217,14 +232,26 @@ def _is_bound(key: str) -> bool:
     return key.endswith(('_lower', '_upper'))
 
 
-def _map_of(sample: dict, key: str, img_path: str, hint: str, num_maps: int = 1) -> Tensor:
+def _map_of(sample: dict, key: str, hint: str, num_maps: int = 1) -> Tensor:
     """Tensor (num_maps, H, W) of a field of a sample."""
     data = sample.get(key, {}).get('data')
     if data is None:
-        raise ValueError(f'{img_path}: the sample has no {key}; {hint}')
+        raise ValueError(f'the sample has no {key}; {hint}')
     if data.dim() != 3 or data.size(0) != num_maps:
-        raise ValueError(f'{img_path}: {key} must be ({num_maps}, H, W), got {tuple(data.shape)}')
+        raise ValueError(f'{key} must be ({num_maps}, H, W), got {tuple(data.shape)}')
     return data
+
+
+def _labels_of(sample: dict, name: str, key: str, predicted: Tensor) -> Tensor:
+    """Labels (1, H, W) of a sample of a benchmark, of the size of what is predicted under the key."""
+    if sample.get('labels_hidden'):
+        raise ValueError(f'the labels of this split of {name} are hidden, it must not be scored here; write its score '
+                         'maps with format_only=True and submit them to the benchmark')
+    labels = _map_of(sample, 'gt_sem_seg', 'does the test pipeline load annotations?')
+    if predicted.shape[1:] != labels.shape[1:]:
+        raise ValueError(f'{key} has the size {tuple(predicted.shape[1:])}, the label {tuple(labels.shape[1:])}; they '
+                         'must be of one size')
+    return labels
 
 
 def _values(index: Union[int, Sequence[int], None]) -> Optional[Tensor]:

@@ -13,7 +13,8 @@ from mgcda.files import write_file
 
 #: Version of the layout of the file.
 FORMAT = 1
-COUNTS = ('num_images', 'num_normal', 'num_anomaly')
+#: Data sets by what was evaluated, scores or predicted classes, and the counts of each.
+PARTS = dict(data_sets=('num_images', 'num_normal', 'num_anomaly'), segmentation=('num_images', 'num_pixels'))
 CURVE_KEYS = ('threshold', 'recall', 'precision', 'fpr')
 
 
@@ -25,8 +26,10 @@ def write_results(path: Union[str, Path], results: Dict[str, Any]) -> None:
         results: ``protocol`` and ``mode`` (str), and ``data_sets``: name -> dict of ``num_images``, ``num_normal``,
             ``num_anomaly`` (int), ``metrics`` (key -> percent, or a score for ``F1_threshold``) and, if kept, ``curve``
             (``threshold`` descending, ``recall``, ``precision``, ``fpr``: sequences of one length, fractions).
-            ``format`` is added. NumPy arrays and numbers are taken; NaN becomes null, infinite values the strings
-            ``"inf"`` and ``"-inf"``, which JSON lacks.
+            Where predicted classes were evaluated, ``segmentation``: name -> dict of ``num_images``, ``num_pixels``
+            (int, those with a class), ``metrics`` (``mIoU``, ``mAcc``, ``aAcc``) and ``IoU`` (class -> percent);
+            ``data_sets`` may then be empty. ``format`` is added. NumPy arrays and numbers are taken; NaN becomes null,
+            infinite values the strings ``"inf"`` and ``"-inf"``, which JSON lacks.
 
     Raises:
         ValueError: ``results`` are not of this form; the message names file and key.
@@ -87,19 +90,26 @@ def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str])
     """
     found, official = [], official_num_images()
     for name in data_sets:
-        entries = {method: content['data_sets'][name] for method, content in results.items()
-                   if name in content['data_sets']}
+        entries = {method: content[part][name] for method, content in results.items()
+                   for part in PARTS if name in content.get(part, {})}
         wanted = official.get(name.split('@')[0])  # 'RoadAnomaly@256x512' is counted at a reduced size
         counts = {entry['num_images'] for entry in entries.values()} - {wanted}
         if wanted is not None and counts:
             methods = [method for method, entry in entries.items() if entry['num_images'] != wanted]
             found.append(f'{name} has {wanted} images, but {" or ".join(map(str, sorted(counts)))} were used for '
                          f'{", ".join(methods)}: these results do not compare with others.')
-        if len({(entry['num_normal'], entry['num_anomaly']) for entry in entries.values()}) > 1:
-            found.append(f'The results on {name} are of other images or labels: ' + ', '.join(
-                f'{method} {entry["num_normal"]} normal and {entry["num_anomaly"]} anomaly pixels'
-                for method, entry in entries.items()) + '.')
+        pixels = {method: _pixels_of(entry) for method, entry in entries.items()}
+        if len(set(pixels.values())) > 1:
+            found.append(f'The results on {name} are of other images or labels: ' +
+                         ', '.join(f'{method} {text}' for method, text in pixels.items()) + '.')
     return found
+
+
+def _pixels_of(entry: Dict[str, Any]) -> str:
+    """The labelled pixels of a data set in words."""
+    if 'num_pixels' in entry:
+        return f'{entry["num_pixels"]} pixels with a class'
+    return f'{entry["num_normal"]} normal and {entry["num_anomaly"]} anomaly pixels'
 
 
 def _to_json(value: Any) -> Any:
@@ -119,18 +129,22 @@ def _to_json(value: Any) -> Any:
 
 def _as_read(content: Any) -> Any:
     """A copy whose metrics are floats and whose curves are arrays, as far as they are of the right form."""
-    data_sets = content.get('data_sets') if isinstance(content, dict) else None
-    if not isinstance(data_sets, dict):
+    if not isinstance(content, dict):
         return content
-    return {**content, 'data_sets': {name: _data_set_as_read(entry) for name, entry in data_sets.items()}}
+    parts = {part: content[part] for part in PARTS if isinstance(content.get(part), dict)}
+    return {
+        **content,
+        **{part: {name: _data_set_as_read(entry) for name, entry in entries.items()} for part, entries in parts.items()}
+    }
 
 
 def _data_set_as_read(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
     entry = dict(entry)
-    if isinstance(entry.get('metrics'), dict):
-        entry['metrics'] = {key: _number(value) for key, value in entry['metrics'].items()}
+    for values in ('metrics', 'IoU'):
+        if isinstance(entry.get(values), dict):
+            entry[values] = {key: _number(value) for key, value in entry[values].items()}
     if isinstance(entry.get('curve'), dict):
         entry['curve'] = {key: _curve_part(values) for key, values in entry['curve'].items()}
     return entry
@@ -160,20 +174,32 @@ def _check(path: Union[str, Path], content: Any) -> None:
     require(content.get('format') == FORMAT, 'format', f'{FORMAT}, got {content.get("format")!r}')
     for key in ('protocol', 'mode'):
         require(isinstance(content.get(key), str), key, f'a string, got {content.get(key)!r}')
-    data_sets = content.get('data_sets')
-    require(isinstance(data_sets, dict) and bool(data_sets), 'data_sets', 'a dict of at least one data set')
+    data_sets, segmentation = content.get('data_sets'), content.get('segmentation', {})
+    require(isinstance(segmentation, dict), 'segmentation', 'a dict of data sets')
+    require(isinstance(data_sets, dict) and bool(data_sets or segmentation), 'data_sets',
+            'a dict of at least one data set')
+    for part, counts in PARTS.items():
+        for name, entry in content.get(part, {}).items():
+            _check_data_set(entry, f'{part}.{name}', counts, require)
     for name, entry in data_sets.items():
-        key = f'data_sets.{name}'
-        require(isinstance(entry, dict), key, f'a dict of {", ".join(COUNTS)} and metrics')
-        for count in COUNTS:
-            value = entry.get(count)
-            require(_is_integer(value) and value >= 0, f'{key}.{count}', f'an integer >= 0, got {value!r}')
-        metrics = entry.get('metrics')
-        require(isinstance(metrics, dict), f'{key}.metrics', 'a dict of numbers')
-        for metric, value in metrics.items():
-            require(_is_number(value), f'{key}.metrics.{metric}', f'a number or null, got {value!r}')
         if 'curve' in entry:
-            _check_curve(entry['curve'], f'{key}.curve', require)
+            _check_curve(entry['curve'], f'data_sets.{name}.curve', require)
+    for name, entry in segmentation.items():
+        _check_numbers(entry.get('IoU'), f'segmentation.{name}.IoU', require)
+
+
+def _check_data_set(entry: Any, key: str, counts: Sequence[str], require: Any) -> None:
+    require(isinstance(entry, dict), key, f'a dict of {", ".join(counts)} and metrics')
+    for count in counts:
+        value = entry.get(count)
+        require(_is_integer(value) and value >= 0, f'{key}.{count}', f'an integer >= 0, got {value!r}')
+    _check_numbers(entry.get('metrics'), f'{key}.metrics', require)
+
+
+def _check_numbers(values: Any, key: str, require: Any) -> None:
+    require(isinstance(values, dict), key, 'a dict of numbers')
+    for name, value in values.items():
+        require(_is_number(value), f'{key}.{name}', f'a number or null, got {value!r}')
 
 
 def _check_curve(curve: Any, key: str, require: Any) -> None:

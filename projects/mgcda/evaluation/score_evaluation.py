@@ -126,13 +126,14 @@ class ScoreEvaluation:
         row = dict(data_set=name, img_path=img_path, num_normal=curve.num_normal, num_anomaly=curve.num_anomaly)
         return {**row, **(curve.compute() if curve.num_normal and curve.num_anomaly else {})}
 
-    def compute(self, num_images: Dict[str, int]) -> Dict[str, Dict[str, float]]:
+    def compute(self, num_images: Dict[str, int], quality: Dict[str, dict]) -> Dict[str, Dict[str, float]]:
         """Merge all ranks, write what is to be written, and return the values of each benchmark, on every rank.
 
         All ranks must call this for the same scores in the same order.
 
         Args:
             num_images: Images of each benchmark, for ``results.json``.
+            quality: What :class:`SegmentationQuality` found, for that file.
         """
         curves = self._merged_curves()
         values = on_main(lambda: {name: _compute(name, curve) for name, curve in curves.items()})
@@ -149,7 +150,7 @@ class ScoreEvaluation:
                 values[name].update({key if key in ('sIoU', 'PPV') else f'component_{key}': value
                                      for key, value in curve.compute().items()})
             if self.folder is not None:
-                self._write_results(values, curves, num_images)
+                self._write_results(values, curves, num_images, quality)
             if self.settings.per_image:
                 self._write_image_rows([row for part in image_rows for row in part])
             return values
@@ -184,8 +185,8 @@ class ScoreEvaluation:
             merged.update(_gathered(name, curve))
         return merged
 
-    def _write_results(self, values: Dict[str, dict], curves: Dict[str, PixelCurve],
-                       num_images: Dict[str, int]) -> None:
+    def _write_results(self, values: Dict[str, dict], curves: Dict[str, PixelCurve], num_images: Dict[str, int],
+                       quality: Dict[str, dict]) -> None:
         """Write ``results.json``."""
         data_sets = {
             name: dict(
@@ -197,6 +198,10 @@ class ScoreEvaluation:
             for name, curve in curves.items()
         }
         content = dict(protocol=self.settings.protocol, mode=self.settings.mode, data_sets=data_sets)
+        if quality:
+            content['segmentation'] = {
+                name: dict(num_images=num_images[name], **entry) for name, entry in quality.items()
+            }
         write_results(self.folder / 'results.json', content)
 
     def _write_image_rows(self, rows: List[dict]) -> None:

@@ -26,7 +26,7 @@ class PackDissimilarityInputs(BaseTransform):
     def __init__(self,
                  meta_keys: Sequence[str] = ('img_path', 'seg_map_path', 'ori_shape', 'img_shape', 'pad_shape',
                                              'scale_factor', 'flip', 'flip_direction', 'reduce_zero_label', 'domain',
-                                             'dataset_name', 'labels_hidden')) -> None:
+                                             'dataset_name', 'labels_hidden', 'label_classes')) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
