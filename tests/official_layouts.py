@@ -66,6 +66,13 @@ class LayoutWriter:
             self.blocks(f'{folder}/gtFine/train/{name}_gtFine_anomaly.png', [0, 1, 255])
             self.maps(maps, f'{name}_leftImg8bit')
 
+    def swapped(self, folder: str) -> None:
+        for i in range(NUM_IMAGES):
+            name = f'aachen/aachen_{i:06d}_000019'
+            self.image(f'{folder}/synthesis/{name}_leftImg8bit.png')
+            self.blocks(f'{folder}/semantic/{name}_leftImg8bit.png', [0, 2, 10, 18, 255])
+            self.blocks(f'{folder}/labels/{name}_gtFine_anomaly.png', [0, 1, 255])
+
     def road_anomaly(self, folder: str) -> None:
         names = [f'animals{i:02d}_somewhere' for i in range(NUM_IMAGES)]
         for name in names:
@@ -142,6 +149,9 @@ def write_layouts(root: Path) -> None:
     writer.cityscapes('toy/cityscapes', maps='toy/maps/cityscapes')
     writer.composites('toy/anomaly_mix', maps='toy/maps/anomaly_mix')
     writer.synboost('synboost/train')
+    for folder in ('swapped/cityscapes/train', 'swapped/cityscapes_spade/train', 'swapped/cityscapes256/train',
+                   'toy/swapped'):
+        writer.swapped(folder)
     for folder in ('fishyscapes/LostAndFound', 'fishyscapes/Static', 'toy/fishyscapes'):
         writer.fishyscapes(folder)
     for folder in ('road_anomaly', 'toy/road_anomaly'):
