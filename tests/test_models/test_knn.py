@@ -76,7 +76,7 @@ def test_batches_are_scored_image_by_image():
 @pytest.mark.parametrize('reduction', ['mean', 'kth', 'density'])
 def test_it_ranks_as_the_density_of_a_mixture(reduction):
     rng = np.random.default_rng(2)
-    score = fitted(mixture(20_000, rng), k=100, reduction=reduction)
+    score = fitted(mixture(20_000, rng), k=100, metric='euclidean', reduction=reduction)
     points = rng.uniform(-6, 7, (400, 2))
     density = sum(weight * stats.multivariate_normal(mean).pdf(points) for weight, mean in zip(WEIGHTS, MEANS))
     points, density = points[density > 1e-4], density[density > 1e-4]  # of fewer neighbours, distances say little
@@ -87,7 +87,7 @@ def test_it_ranks_as_the_density_of_a_mixture(reduction):
 def test_auroc_of_two_classes_comes_close_to_the_optimum():
     # Anomalies are uniform on a square, so that the best score is the density of the mixture.
     rng = np.random.default_rng(3)
-    score = fitted(mixture(20_000, rng), k=20)
+    score = fitted(mixture(20_000, rng), k=20, metric='euclidean')
     points = np.concatenate([mixture(4000, rng), rng.uniform(-8, 9, (4000, 2))])
     truth = np.repeat([0, 1], 4000)
     density = sum(weight * stats.multivariate_normal(mean).pdf(points) for weight, mean in zip(WEIGHTS, MEANS))
@@ -128,7 +128,7 @@ def test_merged_parts_equal_one_pass(parts):
 
 def test_k_metric_and_reduction_need_no_fit_of_their_own():
     score = KNN('layer')
-    assert score.shares_statistics(KNN('layer', k=3, metric='cosine', reduction='kth'))
+    assert score.shares_statistics(KNN('layer', k=3, metric='euclidean', reduction='kth'))
     others = KNN('other'), KNN('layer', seed=1), KNN('layer', sample_size=50)
     assert not any(score.shares_statistics(other) for other in others)
     assert set(score.parameter_names) == set(fitted(np.eye(20)).parameters())
@@ -164,8 +164,9 @@ def test_it_is_fitted_by_the_tool_and_scores_in_a_model(tmp_path, load_tool, for
     (tmp_path / 'leaf.py').write_text("""
 _base_ = './tiny.py'
 model = dict(type='AnomalySegmentor', scores=[
-    'msp', dict(type='KNN', layer='backbone.conv', k=3, sample_size=500, fitted='knn.pth', name='near'),
-    dict(type='KNN', layer='backbone.conv', k=5, metric='cosine', sample_size=500, fitted='knn.pth', name='angle')])
+    'msp',
+    dict(type='KNN', layer='backbone.conv', k=3, metric='euclidean', sample_size=500, fitted='knn.pth', name='near'),
+    dict(type='KNN', layer='backbone.conv', k=5, sample_size=500, fitted='knn.pth', name='angle')])
 """)
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile('leaf.py').model).eval()

@@ -111,6 +111,8 @@ def test_ash_by_hand():
         scale = np.exp(10 / 7) if variant == 's' else 1
         shaped = ASH(variant, 40).shape(features).flatten()
         torch.testing.assert_close(shaped, scale * torch.tensor(expected).float())
+    five = torch.tensor([1., 2, 3, 4, 5]).view(1, 5, 1, 1)  # round(2.5) = 2 are pruned
+    assert ASH('p', 50).shape(five).flatten().tolist() == [0, 0, 3, 4, 5]
 
 
 def test_ash_of_activations_without_a_sum_is_finite():

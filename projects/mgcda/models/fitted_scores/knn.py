@@ -24,20 +24,20 @@ class KNN(SampleScore):
     With the distances :math:`d_1 \le \dots \le d_k` of a pixel's features to the k nearest of a sample of the training
     pixels, found exactly by scikit-learn on the CPU:
 
-    ===========  ==================================================  ==============================================
+    ===========  ============================================  ============================================
     ``mean``     :math:`\frac{1}{k} \sum_i d_i`
-    ``kth``      :math:`d_k`                                         Sun et al., with ``metric='cosine'``
-    ``density``  :math:`-\ln \frac{1}{k} \sum_i \exp(-d_i)`          the kernel of Mandelbaum and Weinshall, 2017
-    ===========  ==================================================  ==============================================
+    ``kth``      :math:`d_k`                                   as Sun et al.
+    ``density``  :math:`-\ln \frac{1}{k} \sum_i \exp(-d_i)`    the kernel of Mandelbaum and Weinshall, 2017
+    ===========  ============================================  ============================================
 
-    The public code of Fishyscapes ("kNN embedding, density") does not contain the method: layer, k, metric, sample and
-    reduction are choices of this implementation.
+    The public code of Blum et al. lacks their "kNN embedding density": layer, k, metric, reduction and sample are choices
+    of this implementation.
 
     Args:
         layer (str): The layer whose features (N, D, h, w) are read, such as 'decode_head.conv_seg:input'.
         k (int): Number of neighbours. Defaults to 10.
-        metric (str): 'euclidean', or 'cosine', one minus the cosine, in [0, 2]. A vector of zeros, which has none, is
-            0 from others of zeros and 1/2 from all else. Defaults to 'euclidean'.
+        metric (str): 'cosine', one minus the cosine, in [0, 2], as Sun et al. normalise features; a vector of zeros is
+            0 from others of zeros and 1/2 from all else. Or 'euclidean'. Defaults to 'cosine'.
         reduction (str): See above. Defaults to 'mean'.
         sample_size (int): Training pixels that are kept, at most. Time grows with it. Defaults to 20000.
         seed (int): Of the sample. Defaults to 0.
@@ -51,7 +51,7 @@ class KNN(SampleScore):
     def __init__(self,
                  layer: str,
                  k: int = 10,
-                 metric: str = 'euclidean',
+                 metric: str = 'cosine',
                  reduction: str = 'mean',
                  sample_size: int = 20_000,
                  seed: int = 0,
