@@ -30,8 +30,8 @@ class KNN(SampleScore):
     ``density``  :math:`-\ln \frac{1}{k} \sum_i \exp(-d_i)`    the kernel of Mandelbaum and Weinshall, 2017
     ===========  ============================================  ============================================
 
-    The public code of Blum et al. lacks their "kNN embedding density": layer, k, metric, reduction and sample are choices
-    of this implementation.
+    The public code of Blum et al. lacks their "kNN embedding density": layer, k, metric, reduction and sample size are
+    choices of this implementation.
 
     Args:
         layer (str): The layer whose features (N, D, h, w) are read, such as 'decode_head.conv_seg:input'.
