@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, MODELS
@@ -20,6 +21,7 @@ from official_layouts import IMAGE_SIZE, write_layouts
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL
+from mgcda.models import FittedScore, ScoreFitter
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (32, 64)
@@ -67,7 +69,11 @@ def test_no_config_is_left_out() -> None:
         'synboost/synboost_processed.py', 'image_resynthesis/image-resynthesis_cityscapes.py',
         'image_resynthesis/image-resynthesis-pp_cityscapes.py', 'toy/image-resynthesis.py',
         'cityscapes256/image-resynthesis.py', 'pix2pixhd/pix2pixhd_cityscapes-512x1024.py', 'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py',
-        'deeplabv3plus/mc-dropout_deeplabv3plus_r101-d8.py'
+        *(f'deeplabv3plus/{name}_deeplabv3plus_r101-d8.py'
+          for name in ('scores', 'odin', 'react', 'sml', 'mahalanobis', 'knn', 'single-layer-nll', 'minimum-nll',
+                       'logistic-regression', 'mc-dropout', 'ensemble')),
+        *(f'{folder}/{name}.py' for folder in ('toy', 'cityscapes256')
+          for name in ('scores', 'odin', 'mc-dropout', 'ensemble'))
     }
     assert expected <= set(CONFIGS)
     assert all('model' in load(name) for name in CONFIGS)
@@ -152,6 +158,13 @@ def tiny_model(cfg: Config) -> nn.Module:
         model.work_size = SIZE
     if model.get('generator', {}).get('type') == 'Pix2PixHDGenerator':
         model.generator.base_channels = 8  # not 183 million parameters
+    for member in model.get('members', []):
+        member.checkpoint = None
+    for score in [model.get('score'), *(model.get('scores') or [])]:
+        if isinstance(score, dict):
+            score.pop('fitted', None)
+            if score.type == 'FlowNLL':
+                score.update(num_iters=2, num_steps=1, hidden_channels=8)
     return MODELS.build({key: value for key, value in model.items() if key != 'frozen'})
 
 
@@ -213,7 +226,38 @@ def train_channels(cfg: Config) -> int:
     return 10 if 'LoadDissimilarityMaps' in steps else 3
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+def is_trained(name: str) -> bool:
+    """Whether a config trains; the others score a segmenter that is trained elsewhere."""
+    cfg = load(name)
+    return bool(cfg.get('train_dataloader')) or cfg.model.type == 'EncoderDecoder'
+
+
+def fit(model: nn.Module) -> None:
+    """Fit what is to be fitted, on noise."""
+    if any(isinstance(scorer, FittedScore) for scorer in (model.scorers or {}).values()):
+        fitter = ScoreFitter(model)
+        for domain in range(3):
+            fitter.update(collate(random_sample(3, TEST_SIZE, [0, 7, 18, IGNORE], domain=domain)))
+        for score in fitter.scores.values():
+            score.finish()
+        for scorer in model.scorers.values():  # of those that share their statistics, one was fitted
+            if isinstance(scorer, FittedScore) and not scorer.ready:
+                twin, = (score for score in fitter.scores.values() if score.shares_statistics(scorer))
+                scorer.load_parameters(twin.parameters())
+                scorer.ready = True
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if not is_trained(name)])
+def test_config_of_a_trained_segmenter_predicts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    torch.manual_seed(0)
+    cfg = load(name)
+    model = revert_sync_batchnorm(tiny_model(cfg)).eval()
+    fit(model)
+    check_prediction(cfg, model)
+
+
+@pytest.mark.parametrize('name', [name for name in CONFIGS if is_trained(name)])
 def test_config_trains_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         add_frozen_networks: Callable[[nn.Module, Config], None]) -> None:
     monkeypatch.chdir(ROOT)  # frozen networks are named by configs relative to it
@@ -240,6 +284,10 @@ def test_config_trains_and_predicts(name: str, tmp_path: Path, monkeypatch: pyte
 
     model.eval()
     add_frozen_networks(model, cfg)
+    check_prediction(cfg, model)
+
+
+def check_prediction(cfg: Config, model: nn.Module) -> None:
     with torch.no_grad():
         result, = model.test_step(collate(random_sample(3, TEST_SIZE, [0, 1])))
     if cfg.model.type == 'Resynthesizer':
@@ -248,8 +296,9 @@ def test_config_trains_and_predicts(name: str, tmp_path: Path, monkeypatch: pyte
         assert result.seg_logits.data.shape == (19, *TEST_SIZE) and result.seg_logits.data.isfinite().all()
     else:
         scores = result.anomaly_scores.data
-        assert scores.shape == (len(cfg.model.get('scores', [0])), *TEST_SIZE) and scores.dtype == torch.float32 and scores.isfinite().all()
-        assert scores.unique().numel() > 1
+        assert scores.shape == (len(cfg.model.get('scores') or [0]), *TEST_SIZE)
+        assert scores.dtype == torch.float32 and scores.isfinite().all()
+        assert all(one.unique().numel() > 1 for one in scores)
 
 
 def collate(sample: dict) -> dict:
@@ -312,7 +361,14 @@ BENCHMARKS = dict(
     cityscapes256=['RoadAnomaly', 'RoadAnomaly'],
     espnetv2=['RoadAnomaly', 'RoadAnomaly'],
     toy=['ToyRoadAnomaly', 'ToyRoadAnomaly', 'ToyFishyscapes', 'ToyFishyscapes'])
-BENCHMARKS['toy/entropy.py'] = [*BENCHMARKS['toy'], 'ToyCityscapes', 'ToyCityscapes']
+BENCHMARKS.update({
+    f'toy/{name}.py': [*BENCHMARKS['toy'], 'ToyCityscapes', 'ToyCityscapes']
+    for name in ('entropy', 'scores', 'odin', 'mc-dropout', 'ensemble')
+})
+BENCHMARKS.update({
+    f'cityscapes256/{name}.py': [*BENCHMARKS['cityscapes256'], 'Cityscapes', 'Cityscapes']
+    for name in ('odin', 'mc-dropout', 'ensemble')
+})
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -321,6 +377,9 @@ def test_pipelines_read_the_layouts(name: str, data_root: Path, monkeypatch: pyt
     cfg = load(name)
     preprocessor = dump(cfg.model.data_preprocessor)
     assert cfg.get('test_dataloader') or name.startswith('deeplabv3plus/')
+    if cfg.get('fit_dataloader'):
+        sample, = read_all(dump(cfg.fit_dataloader), preprocessor)[:1]
+        assert {*np.unique(sample.gt_sem_seg.data)} <= {*range(19), IGNORE} and sample.ori_shape == IMAGE_SIZE
     if cfg.get('train_dataloader'):
         check_training_batch(name, cfg, read_training_batch(dump(cfg.train_dataloader), preprocessor))
     for part in ('val', 'test'):
@@ -377,6 +436,6 @@ def test_files_that_a_config_names_exist(name: str) -> None:
     """The frozen networks are named by configs relative to the root of the repository."""
     model = load(name).model
     named = [node['config'] for node in dicts_of(model) if 'config' in node]
-    assert (len(named) == 2) == (model.type == 'DissimilaritySegmentor')
+    assert (len(named) > 0) == (model.type in ('DissimilaritySegmentor', 'EnsembleAnomalySegmentor'))
     for config in named:
         assert (ROOT / config).is_file() and (ROOT / config).relative_to(ROOT / 'configs').as_posix() in CONFIGS

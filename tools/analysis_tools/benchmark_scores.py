@@ -1,10 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Time and memory of scores of class logits for a frame, against the forward pass of a segmenter.
+"""Time and memory of scores for a frame, against the forward pass of a segmenter.
 
     python tools/analysis_tools/benchmark_scores.py CONFIG --cfg-options model.backbone.depth=50
     python tools/analysis_tools/benchmark_scores.py CONFIG --device cuda --dtype float16
 
-Scores are computed of made-up logits (1, 19, H, W) at the size of the image, as AnomalySegmentor does. Every score runs in a
+Scores are computed of made-up logits (1, 19, H, W) at the size of the image, or of made-up features (1, D, H / 4, W / 4) and
+then brought to that size, as AnomalySegmentor does; what must be fitted is fitted on others like them. Every score runs in a
 process of its own, so that its peak memory is its own. CONFIG is that of a segmenter, which gets random weights.
 """
 import argparse
@@ -13,18 +14,39 @@ import os
 import statistics
 import sys
 import time
-from typing import Callable, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.config import DictAction
+from torch import Tensor, nn
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_utils import in_own_process, memory, random_model, verdict, wait  # noqa: E402
+from benchmark_utils import forget_peak_memory, in_own_process, memory, random_model, verdict, wait  # noqa: E402
 
 from mgcda.scores import build_score  # noqa: E402
 
-SCORES = ('msp', 'entropy', 'margin', 'max_logit', 'energy')
+CLASSIFIER = 'decode_head.conv_seg'
+FLOW = dict(type='FlowNLL', layers=[f'{CLASSIFIER}:input'], sample_size=2000, num_iters=2)
+#: The cheap family, which the targets are for.
+CHEAP = {
+    'msp': 'msp',
+    'entropy': 'entropy',
+    'margin': 'margin',
+    'max_logit': 'max_logit',
+    'energy': 'energy',
+    'energy, T=2': dict(type='energy', temperature=2.0),
+    'SML': dict(type='SML')
+}
+SCORES: Dict[str, Any] = {
+    **CHEAP, 'ASH': dict(type='ASH'),
+    'ReAct': dict(type='ReAct'),
+    'Mahalanobis': dict(type='Mahalanobis', layer=f'{CLASSIFIER}:input'),
+    'kNN': dict(type='KNN', layer=f'{CLASSIFIER}:input'),
+    'NLL': FLOW
+}
 NUM_CLASSES = 19
+STRIDE = 4
 #: Share of the forward pass, and copies of the logits, at most.
 TARGETS = dict(share=1 / 10, copies=2)
 
@@ -33,7 +55,9 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the segmenter')
-    parser.add_argument('--scores', nargs='+', default=list(SCORES), help='default: %(default)s')
+    parser.add_argument('--scores', nargs='+', choices=list(SCORES), default=list(SCORES), help='default: all')
+    parser.add_argument(
+        '--channels', type=int, default=512, help='channels of the features, D; default: those of DeepLabV3+')
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), default=(1024, 2048), help='size of a frame')
     parser.add_argument('--rounds', type=int, default=5, help='runs that are timed')
     parser.add_argument('--device', default='cpu', help='where everything is')
@@ -58,23 +82,69 @@ def milliseconds(function: Callable[[], None], rounds: int, device: torch.device
     return 1000 * statistics.median(times[1:])
 
 
+class Network(nn.Module):
+    """As much of a segmentor as scorers look at."""
+    num_classes = NUM_CLASSES
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.decode_head = nn.Module()
+        self.decode_head.conv_seg = nn.Conv2d(channels, NUM_CLASSES, 1)
+
+
+def prepared(name: str, channels: int, device: torch.device) -> Callable[[Dict[str, Any]], Tensor]:
+    """The scorer of a name, for features of so many channels, fitted where that is to be."""
+    scorer = build_score(SCORES[name])
+    if hasattr(scorer, 'update'):
+        key, number = ('seg_logits', NUM_CLASSES) if 'seg_logits' in scorer.needs else ('features', channels)
+        values = torch.randn(1, number, 160, 160, device=device)
+        labels = torch.randint(NUM_CLASSES, (1, 160, 160), device=device)
+        scorer.update({key: values if key == 'seg_logits' else (values, )}, labels)
+        scorer.finish()
+    if hasattr(scorer, 'prepare'):
+        scorer.prepare(Network(channels).to(device))
+    return scorer
+
+
+def frame_outputs(scorer: Any, size: Sequence[int], channels: int, device: torch.device, dtype: str) -> Dict[str, Any]:
+    """Made-up outputs for a frame."""
+    height, width = size
+    if 'seg_logits' in scorer.needs:
+        shape = (1, NUM_CLASSES, height, width)
+    else:
+        shape = (1, channels, height // STRIDE, width // STRIDE)
+    # In place: what is freed before would hide what the score takes.
+    values = torch.empty(shape, device=device, dtype=getattr(torch, dtype)).normal_(std=3)
+    return dict(seg_logits=values) if 'seg_logits' in scorer.needs else dict(features=(values, ))
+
+
+def score_frame(scorer: Any, outputs: Dict[str, Any], size: Sequence[int]) -> Tensor:
+    """Scores (1, H, W), as AnomalySegmentor makes them."""
+    scores = scorer(outputs)
+    if 'seg_logits' in scorer.needs:
+        return scores
+    maps = scores if scores.dim() == 4 else scores[:, None]
+    maps = F.interpolate(maps, size=tuple(size), mode='bilinear', align_corners=False)
+    return scorer.combine(maps) if hasattr(scorer, 'combine') else maps[:, 0]
+
+
 @torch.no_grad()
-def measure_score(name: str, size: Sequence[int], rounds: int, device: str, dtype: str) -> dict:
+def measure_score(name: str, size: Sequence[int], channels: int, rounds: int, device: str, dtype: str) -> dict:
     """Milliseconds of a score, and what it takes in memory, in megabytes and in copies of the logits in float32."""
     device = torch.device(device)
-    scorer = build_score(name)
-    # In place: what is freed before would hide what the score takes.
-    seg_logits = torch.empty(1, NUM_CLASSES, *size, device=device, dtype=getattr(torch, dtype)).normal_(std=3)
-    outputs = dict(seg_logits=seg_logits)
-    scorer(dict(seg_logits=seg_logits[..., :8, :8]))
+    scorer = prepared(name, channels, device)
+    score_frame(scorer, frame_outputs(scorer, (32, 32), channels, device, dtype), (32, 32))
+    outputs = frame_outputs(scorer, size, channels, device, dtype)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_peak_memory()
     before = torch.cuda.memory_allocated(device) / 1e6 if device.type == 'cuda' else memory('VmRSS')
-    scorer(outputs)
+    score_frame(scorer, outputs, size)
     wait(device)
     after = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda' else memory('VmHWM')
-    logits_mb = seg_logits.numel() * 4 / 1e6
-    return dict(ms=milliseconds(lambda: scorer(outputs), rounds, device), mb=after - before,
+    logits_mb = NUM_CLASSES * size[0] * size[1] * 4 / 1e6
+    return dict(ms=milliseconds(lambda: score_frame(scorer, outputs, size), rounds, device), mb=after - before,
                 copies=(after - before) / logits_mb)
 
 
@@ -95,12 +165,12 @@ def main() -> None:
     print(f'forward pass of {args.config} at {args.size[0]} x {args.size[1]}: {model_ms:.0f} ms; {args.device}, '
           f'{figures["threads"]} thread(s)')
     for name in args.scores:
-        row = in_own_process(measure_score, name, args.size, args.rounds, args.device, args.dtype)
+        row = in_own_process(measure_score, name, args.size, args.channels, args.rounds, args.device, args.dtype)
         row['share'] = row['ms'] / model_ms
         figures['scores'][name] = row
-        print(f'{name:<10}{row["ms"]:>8.0f} ms, share {row["share"]:.4f} {verdict(row["share"], TARGETS["share"])}; '
-              f'{row["mb"]:.0f} MB, {row["copies"]:.2f} copies of the logits in float32 '
-              f'{verdict(row["copies"], TARGETS["copies"])}')
+        share, copies = (f' {verdict(row[key], TARGETS[key])}' if name in CHEAP else '' for key in ('share', 'copies'))
+        print(f'{name:<12}{row["ms"]:>8.0f} ms, share {row["share"]:.4f}{share}; {row["mb"]:.0f} MB, '
+              f'{row["copies"]:.2f} copies of the logits in float32{copies}')
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:
             json.dump(figures, file, indent=1)
