@@ -378,7 +378,8 @@ def test_pipelines_read_the_layouts(name: str, data_root: Path, monkeypatch: pyt
     preprocessor = dump(cfg.model.data_preprocessor)
     assert cfg.get('test_dataloader') or name.startswith('deeplabv3plus/')
     if cfg.get('fit_dataloader'):
-        sample, = read_all(dump(cfg.fit_dataloader), preprocessor)[:1]
+        loader = dict(cfg.fit_dataloader.to_dict(), sampler=dict(type='DefaultSampler', shuffle=False))
+        sample = read_all(repr(loader), preprocessor)[0]
         assert {*np.unique(sample.gt_sem_seg.data)} <= {*range(19), IGNORE} and sample.ori_shape == IMAGE_SIZE
     if cfg.get('train_dataloader'):
         check_training_batch(name, cfg, read_training_batch(dump(cfg.train_dataloader), preprocessor))
