@@ -109,7 +109,8 @@ def test_minimum_finds_what_shows_in_one_layer_only(two_layers):
 
 def test_logistic_regression_learns_from_void_pixels(two_layers):
     # Void pixels show in the second layer only.
-    train, void, normal, anomalous = (two_layers(seed, second=shift) for seed, shift in ((0, 0), (1, 3), (2, 0), (3, 3)))
+    train, void, normal, anomalous = (
+        two_layers(seed, second=shift) for seed, shift in ((0, 0), (1, 3), (2, 0), (3, 3)))
     score = fitted(train, void, combine='logistic_regression')
     truth, points = np.repeat([0, 1], NUM), [np.concatenate(pair) for pair in zip(normal, anomalous)]
     logits = scores_of(score, *points)
@@ -158,7 +159,8 @@ def test_constant_channels_do_no_harm():
     points = np.concatenate([vectors[:2000], 3 * vectors[2000:]])
     flat = np.concatenate([points, np.full((NUM, 1), 0.3), np.zeros((NUM, 1))], axis=1)
     truth = np.repeat([0, 1], 2000)
-    areas = [roc_auc_score(truth, scores_of(fitted([train]), test)) for train, test in ((vectors, points), (with_flat, flat))]
+    pairs = (vectors, points), (with_flat, flat)
+    areas = [roc_auc_score(truth, scores_of(fitted([train]), test)) for train, test in pairs]
     assert areas[1] > areas[0] - 0.01
 
 
