@@ -20,6 +20,7 @@ model = dict(
         dict(type='KNN', layer=embedding, fitted=fitted + 'knn.pth', name='kNN'),
         dict(flow, layers=[embedding], fitted=fitted + 'single-layer-nll.pth', name='single-layer NLL'),
         dict(flow, combine='minimum', name='minimum NLL'),
+        dict(flow, combine='maximum', name='maximum NLL'),
         dict(flow, combine='logistic_regression', name='logistic regression')
     ])
 test_pipeline = [dict(type='LoadImage'), resize, dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')]

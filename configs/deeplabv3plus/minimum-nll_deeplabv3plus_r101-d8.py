@@ -1,4 +1,4 @@
-# Minimum NLL: the least likely of several layers, each with a normalising flow (Blum et al., IJCV 2021).
+# Minimum NLL over several layers, each with a normalising flow (Blum et al., IJCV 2021).
 _base_ = [
     './deeplabv3plus_r101-d8_cityscapes-512x1024.py', '../_base_/datasets/anomaly_benchmarks.py',
     '../_base_/datasets/fit_cityscapes.py', '../_base_/default_runtime.py'

@@ -22,6 +22,7 @@ model = dict(
         dict(type='KNN', layer=classifier_input, sample_size=5000, fitted=fitted + 'knn.pth', name='kNN'),
         dict(flow, layers=[classifier_input], fitted=fitted + 'single-layer-nll.pth', name='single-layer NLL'),
         dict(flow, combine='minimum', name='minimum NLL'),
+        dict(flow, combine='maximum', name='maximum NLL'),
         dict(flow, combine='logistic_regression', name='logistic regression')
     ])
 fit_dataloader = dict(

@@ -152,13 +152,14 @@ def test_mahalanobis_recovers_the_mixture():
 @pytest.mark.parametrize('shrinkage', [0, 0.1])
 def test_mahalanobis_agrees_with_scikit_learn(shrinkage):
     score = fitted_mahalanobis(shrinkage=shrinkage)
+    noise = torch.randn(60, generator=torch.Generator().manual_seed(0))
     features, labels, _, _ = mixture(20000)
     features, labels = features[0, :, 0].T.double().numpy(), labels.flatten().numpy()
     means = [features[labels == index].mean(0) for index in range(3)]
     rest = np.concatenate([features[labels == index] - means[index] for index in range(3)])
     covariance = EmpiricalCovariance(assume_centered=True).fit(rest).covariance_
     covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / 3 * np.eye(3)
-    inverse, points = np.linalg.inv(covariance), mixture(60, seed=5)[0] + torch.randn(60) * 3
+    inverse, points = np.linalg.inv(covariance), mixture(60, seed=5)[0] + 3 * noise
     expected = [min(mahalanobis(point, mean, inverse) for mean in means)**2 for point in points[0, :, 0].T.numpy()]
     scores = score(dict(features=points.view(1, 3, 6, 10)))
     assert scores.shape == (1, 6, 10) and scores.dtype == torch.float32

@@ -95,16 +95,25 @@ def two_layers():
     return draw
 
 
-def test_minimum_finds_what_shows_in_one_layer_only(two_layers):
+def test_maximum_finds_what_shows_in_one_layer_only(two_layers):
     train, normal, first, second = (
         two_layers(0), two_layers(1), two_layers(2, first=4), two_layers(3, second=5))
     anomalous = [np.concatenate(pair) for pair in zip(first, second)]
     truth = np.repeat([0, 1], [NUM, 2 * NUM])
     points = [np.concatenate(pair) for pair in zip(normal, anomalous)]
-    score = fitted(train, combine='minimum')
+    score = fitted(train, combine='maximum')
     found = roc_auc_score(truth, scores_of(score, *points))
     single = [roc_auc_score(truth, scores_of(fitted([layer]), part)) for layer, part in zip(train, points)]
     assert found > 0.98 and max(single) < 0.8
+
+
+def test_minimum_asks_for_what_shows_in_all_layers(two_layers):
+    # The first layer alone takes what is odd in it for anomalies, which are odd in both.
+    train, odd, anomalous = two_layers(0), two_layers(1, first=4), two_layers(2, first=4, second=5)
+    truth, points = np.repeat([0, 1], NUM), [np.concatenate(pair) for pair in zip(odd, anomalous)]
+    found = {combine: roc_auc_score(truth, scores_of(fitted(train, combine=combine), *points))
+             for combine in ('minimum', 'maximum')}
+    assert found['minimum'] > 0.95 and found['maximum'] < found['minimum'] - 0.1
 
 
 def test_logistic_regression_learns_from_void_pixels(two_layers):
@@ -126,8 +135,9 @@ def test_logistic_regression_learns_from_void_pixels(two_layers):
     np.testing.assert_allclose(logits, reference.decision_function((nlls - shift) / scale), rtol=2e-3, atol=2e-3)
 
 
-def test_layers_of_other_sizes_are_resized_to_the_largest(two_layers, monkeypatch):
-    score = fitted(two_layers(0), combine='minimum')
+@pytest.mark.parametrize('combine', ['minimum', 'maximum'])
+def test_layers_of_other_sizes_are_resized_to_the_largest(two_layers, monkeypatch, combine):
+    score = fitted(two_layers(0), combine=combine)
     features = torch.randn(2, 3, 6, 8), 100 * torch.randn(2, 2, 3, 4)
     scores = score(dict(features=features))
     assert scores.shape == (2, 6, 8)
@@ -135,7 +145,8 @@ def test_layers_of_other_sizes_are_resized_to_the_largest(two_layers, monkeypatc
         maps = [flow.nll(part[image].flatten(1).T).view(1, 1, *part.shape[-2:])
                 for flow, part in zip(score.flows, features)]
         maps[1] = torch.nn.functional.interpolate(maps[1], (6, 8), mode='bilinear')
-        expected = torch.maximum(maps[0] - score.mean_nll[0], maps[1] - score.mean_nll[1])[0, 0]
+        extreme = getattr(torch, combine)
+        expected = extreme(maps[0] - score.mean_nll[0], maps[1] - score.mean_nll[1])[0, 0]
         torch.testing.assert_close(scores[image], expected, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(flow_nll, 'CHUNK', 7)
     torch.testing.assert_close(score(dict(features=features)), scores, rtol=1e-5, atol=1e-5)
@@ -236,12 +247,12 @@ def write(path, two_layers, void=True):
     return score
 
 
-def test_files_serve_both_combinations(two_layers, tmp_path):
+def test_files_serve_all_combinations(two_layers, tmp_path):
     path = str(tmp_path / 'flow.pth')
     score = write(path, two_layers)
     assert set(FlowNLL.parameter_names) <= set(read_fitted(path)['state'])
     points = two_layers(5, num=100)
-    for combine in ('minimum', 'logistic_regression'):
+    for combine in ('minimum', 'maximum', 'logistic_regression'):
         cfg = dict(type='FlowNLL', layers=list(LAYERS), combine=combine, fitted=path, **dict(SMALL, num_iters=5))
         twin = build_score(cfg)
         assert twin.shares_statistics(score) and not twin.shares_statistics(FlowNLL(LAYERS[:1]))
@@ -274,8 +285,8 @@ def test_files_of_other_fits_are_refused(two_layers, tmp_path):
 
 
 @pytest.mark.parametrize('settings, match', [
-    (dict(combine='maximum'), "combine must be None, 'minimum' or 'logistic_regression', got 'maximum'"),
-    (dict(), "2 layers need combine='minimum' or 'logistic_regression'"),
+    (dict(combine='sum'), "combine must be None, 'minimum', 'maximum' or 'logistic_regression', got 'sum'"),
+    (dict(), "2 layers need combine='minimum', 'maximum' or 'logistic_regression'"),
     (dict(layers=[]), 'at least'),
     (dict(layers='backbone.conv'), 'at least'),
     (dict(combine='minimum', num_steps=0), 'must be positive'),

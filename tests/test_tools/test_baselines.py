@@ -6,7 +6,7 @@ import pytest
 from test_stock_tools import METRICS, NO_WORKERS, read_results, run_tool
 
 ROWS = ('msp', 'entropy', 'margin', 'max_logit', 'energy', 'ASH', 'ReAct', 'SML', 'Mahalanobis', 'kNN',
-        'single-layer NLL', 'minimum NLL', 'logistic regression')
+        'single-layer NLL', 'minimum NLL', 'maximum NLL', 'logistic regression')
 SEVERAL = ('predictive_entropy', 'expected_entropy', 'mutual_information')
 
 
@@ -43,8 +43,8 @@ def test_rows_of_the_tables_on_toy_streets(toy_root: Path, tmp_path: Path) -> No
                            for metric in METRICS), row
         assert 10 < results['ToyCityscapes/mIoU'] <= 100
 
-    names = {6: 'react', 7: 'sml', 8: 'mahalanobis', 9: 'knn', 10: 'single-layer-nll', 11: 'nll', 12: 'nll'}
-    short = [option for i in (10, 11, 12) for option in (f'model.scores.{i}.num_iters=60', f'model.scores.{i}.num_steps=2')]
+    names = {6: 'react', 7: 'sml', 8: 'mahalanobis', 9: 'knn', 10: 'single-layer-nll', 11: 'nll', 12: 'nll', 13: 'nll'}
+    short = [option for i in (10, 11, 12, 13) for option in (f'model.scores.{i}.num_iters=60', f'model.scores.{i}.num_steps=2')]
     short += [f'model.scores.{i}.fitted={fitted}/{name}.pth' for i, name in names.items()]
     run_tool('tools/fit_scores.py', 'configs/toy/scores.py', first, '--work-dir', tmp_path / 'fit', '--cfg-options',
              'fit_dataloader.num_workers=0', f'fit_dataloader.dataset.data_root={cityscapes}', *short)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..layers import RealNVP
 from .sample_score import VALID, VOID, SampleScore
 
-MINIMUM, REGRESSION = 'minimum', 'logistic_regression'
+MINIMUM, MAXIMUM, REGRESSION = 'minimum', 'maximum', 'logistic_regression'
 #: So many pixels at a time go through a flow.
 CHUNK = 1 << 14
 #: Features further from the mean than so many standard deviations count as there, which keeps all scores finite.
@@ -31,12 +31,13 @@ class FlowNLL(SampleScore):
     :math:`N_l = -\log p_l(x_l)`, in nats, resized bilinearly to the largest map of the layers, the score of a pixel is
 
     - :math:`N_l` of the only layer (``combine=None``),
-    - :math:`\max_l (N_l - \mathbb{E}[N_l])`, which belongs to the smallest likelihood (``combine='minimum'``), the
-      expectation over the sample, or
+    - :math:`\min_l (N_l - \mathbb{E}[N_l])`, the expectation over the sample (``combine='minimum'``, "minimum NLL"): all
+      layers must find the pixel unlikely,
+    - the maximum of the same (``combine='maximum'``): one layer is enough, or
     - the logit :math:`\sum_l w_l N_l + b` of a logistic regression that tells void pixels of the training data from
       those with a class label, both weighted alike (``combine='logistic_regression'``).
 
-    The public code of the paper has no flows. Sizes and training are chosen here, for minutes on a CPU: features are
+    The public code of the paper has no flows, and of the minimum only the name is known here. Sizes and training are chosen here, for minutes on a CPU: features are
     standardised by the sample, noise keeps channels that are often constant (after a ReLU) from degenerate densities,
     and Adam's step is annealed by a cosine. Of the sample, 10% are held out; the log says how the flow does there.
 
@@ -91,10 +92,10 @@ class FlowNLL(SampleScore):
             batch_size=batch_size,
             lr=lr,
             noise=noise)
-        if combine not in (None, MINIMUM, REGRESSION):
-            raise ValueError(f'combine must be None, {MINIMUM!r} or {REGRESSION!r}, got {combine!r}')
+        if combine not in (None, MINIMUM, MAXIMUM, REGRESSION):
+            raise ValueError(f'combine must be None, {MINIMUM!r}, {MAXIMUM!r} or {REGRESSION!r}, got {combine!r}')
         if combine is None and len(self.layers) > 1:
-            raise ValueError(f'{len(self.layers)} layers need combine={MINIMUM!r} or {REGRESSION!r}')
+            raise ValueError(f'{len(self.layers)} layers need combine={MINIMUM!r}, {MAXIMUM!r} or {REGRESSION!r}')
         if min(num_steps, hidden_channels, num_iters, batch_size) < 1 or not lr > 0 or not noise >= 0:
             raise ValueError('num_steps, hidden_channels, num_iters, batch_size and lr must be positive and noise not '
                              f'negative, got {num_steps}, {hidden_channels}, {num_iters}, {batch_size}, {lr} and '
@@ -239,8 +240,9 @@ class FlowNLL(SampleScore):
         nlls = torch.stack([_resize(nll, size) for nll in maps], dim=-1)  # (N, H, W, L)
         if self.settings['combine'] is None:
             return nlls[..., 0]
-        if self.settings['combine'] == MINIMUM:
-            return (nlls - self.mean_nll.to(nlls.device)).amax(-1)
+        if self.settings['combine'] in (MINIMUM, MAXIMUM):
+            excess = nlls - self.mean_nll.to(nlls.device)
+            return excess.amin(-1) if self.settings['combine'] == MINIMUM else excess.amax(-1)
         return nlls @ self.weights.to(nlls.device) + self.bias.to(nlls.device)
 
 
