@@ -22,7 +22,7 @@ from launch_utils import (add_common_arguments, check_checkpoint_file, export_lo
                           stop_processes)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import all_gather_object, get_dist_info, init_dist, is_distributed
+from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import ProgressBar
@@ -190,14 +190,18 @@ def run(fitter: ScoreFitter, loader: dict, dataset: Dataset, indices: List[int],
 
 
 def merge_ranks(scores: Dict[str, FittedScore]) -> None:
-    """Merge the statistics of all processes, in their order, in each of them."""
+    """Merge the statistics of all processes, one after the other in their order, in each of them."""
+    rank, world_size = get_dist_info()
     for score in scores.values():
-        states = all_gather_object(score.state())
-        score.load_state(states[0])
-        for state in states[1:]:
+        merged = copy.copy(score)
+        merged.load_state({})
+        for source in range(world_size):
+            state = [score.state() if rank == source else None]
+            broadcast_object_list(state, source)
             other = copy.copy(score)
-            other.load_state(state)
-            score.merge(other)
+            other.load_state(state[0])
+            merged.merge(other)
+        score.load_state(merged.state())
 
 
 def start_processes(launcher: str) -> None:

@@ -21,8 +21,10 @@ _base_ = './tiny.py'
 model = dict(type='AnomalySegmentor',
              scores=['msp',
                      dict(type='SML', boundary_widths=(4, 2), dilation=1, fitted='sml.pth'),
-                     dict(type='Mahalanobis', layer='backbone.conv', fitted='distance.pth', name='distance')])
+                     dict(type='Mahalanobis', layer='backbone.conv', fitted='distance.pth', name='distance'),
+                     dict(type='KNN', layer='decode_head.conv_seg:input', sample_size=300, fitted='knn.pth')])
 '''
+FILES = ('sml.pth', 'distance.pth', 'knn.pth')
 SLIDE = [
     '--cfg-options', 'model.test_cfg.mode=slide', 'model.test_cfg.crop_size=(10,12)', 'model.test_cfg.stride=(5,5)'
 ]
@@ -71,7 +73,7 @@ def read(path: str) -> dict:
 
 
 def assert_states_equal(folder: Path, other: Path) -> None:
-    for name in ('sml.pth', 'distance.pth'):
+    for name in FILES:
         for key, value in read(other / name)['state'].items():
             torch.testing.assert_close(read(folder / name)['state'][key], value, rtol=1e-9, atol=1e-9)
 
@@ -79,7 +81,7 @@ def assert_states_equal(folder: Path, other: Path) -> None:
 def keep(job: SimpleNamespace) -> Path:
     """Move the files away that were written; the folder that they are in."""
     (job.folder / 'kept').mkdir()
-    for name in ('sml.pth', 'distance.pth'):
+    for name in FILES:
         os.rename(name, job.folder / 'kept' / name)
     return job.folder / 'kept'
 
@@ -87,7 +89,7 @@ def keep(job: SimpleNamespace) -> Path:
 @pytest.mark.parametrize('options', [[], SLIDE])
 def test_statistics_are_those_of_all_images(job, options, capsys) -> None:
     written = job.fit(*options)
-    assert list(written.values()) == [['sml.pth'], ['distance.pth']] and list(written)[1] == 'distance'
+    assert list(written.values()) == [[name] for name in FILES] and list(written)[1] == 'distance'
     assert '5 of 5 images of train_dataloader with the pipeline of test_dataloader' in capsys.readouterr().out
     assert not list(job.folder.glob('*partial*'))
     windows = [(slice(0, 16), slice(0, 16))]
@@ -151,6 +153,31 @@ def test_file_says_what_it_belongs_to_and_is_tested_with(job, load_tool, forget_
         test(Path('other.pth'))
 
 
+def test_cascades_are_fitted_and_tested(job, load_tool, forget_runs, monkeypatch) -> None:
+    job.config.write_text("""
+_base_ = './tiny.py'
+head = dict(in_channels=4, channels=4, num_classes=2, norm_cfg=dict(type='BN'))
+model = dict(
+    type='CascadeAnomalySegmentor',
+    num_stages=2,
+    decode_head=[dict(head, type='FCNHead', num_convs=1), dict(head, type='OCRHead', ocr_channels=4)],
+    scores=[
+        'energy',
+        dict(type='SML', boundary_widths=(4, 2), dilation=1, fitted='sml.pth', name='SML'),
+        dict(type='KNN', layer='decode_head.1.conv_seg:input', k=3, fitted='knn.pth', name='kNN'),
+        dict(type='ReAct', classifier='decode_head.1.conv_seg', fitted='react.pth', name='ReAct')])
+test_evaluator = dict(_delete_=True, type='AnomalyMetric', prefix='Tiny')
+""")
+    model = MODELS.build(Config.fromfile(job.config).model)
+    torch.save(dict(state_dict=model.state_dict()), job.checkpoint)
+    assert list(job.fit().values()) == [['sml.pth'], ['knn.pth'], ['react.pth']]
+    forget_runs()
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    results = load_tool('tools/test.py').main([str(job.config), str(job.checkpoint), '--work-dir', 'work'])
+    assert {key.split('/')[-2] for key in results} == {'energy', 'SML', 'kNN', 'ReAct'}
+    assert all(0 <= value <= 100 for key, value in results.items() if key.endswith('AP'))
+
+
 def test_interrupted_run_goes_on(job, monkeypatch, capsys) -> None:
     job.fit()
     whole, update, calls = keep(job), ScoreFitter.update, []
@@ -207,7 +234,7 @@ def test_fit_dataloader_takes_precedence(job, capsys) -> None:
                           'other_dataloader = dict(dataset=dict(fit_dataloader["dataset"], indices=3))\n')
     job.fit()
     assert '2 of 2 images of fit_dataloader' in capsys.readouterr().out
-    job.fit('--dataloader', 'other_dataloader', '--out', 'a.pth', 'b/c.pth')
+    job.fit('--dataloader', 'other_dataloader', '--out', 'a.pth', 'b/c.pth', 'd.pth')
     assert '3 of 3 images of other_dataloader' in capsys.readouterr().out
     assert read('a.pth')['type'] == 'SML' and read('b/c.pth')['num_images'] == 3
     with pytest.raises(ValueError, match='has no third_dataloader'):
@@ -216,8 +243,8 @@ def test_fit_dataloader_takes_precedence(job, capsys) -> None:
 
 @pytest.mark.parametrize('options, error, match', [
     (['--out', 'a.pth'], ValueError, 'a file for each of the fitted scores'),
-    (['--out', 'a.pth', './a.pth'], ValueError, 'need files of their own'),
-    (['--out', 'a.pth', 'data'], ValueError, 'data is a folder'),
+    (['--out', 'a.pth', './a.pth', 'b.pth'], ValueError, 'need files of their own'),
+    (['--out', 'a.pth', 'data', 'b.pth'], ValueError, 'data is a folder'),
     (['--cfg-options', 'model.scores=["msp"]'], ValueError, 'has no fitted score'),
     (['--cfg-options', 'test_dataloader.dataset.pipeline.1.type=LoadAnomalyAnnotations'], ValueError,
      'loads anomaly labels: add a fit_dataloader'),
@@ -235,7 +262,7 @@ model["scores"] += [dict(type='SML', smoothing=False, fitted='sml.pth', name='ro
                  dict(type='SML', ignore_void=True, fitted='void.pth', name='void')]
 """)
     files = job.fit()
-    assert list(files.values()) == [['sml.pth', 'copy.pth'], ['distance.pth'], ['void.pth']]
+    assert list(files.values()) == [['sml.pth', 'copy.pth'], ['distance.pth'], ['knn.pth'], ['void.pth']]
     assert torch.equal(read('copy.pth')['state']['means'], read('sml.pth')['state']['means'])
     assert read('copy.pth')['state']['counts'].sum() == 5 * 256
 
