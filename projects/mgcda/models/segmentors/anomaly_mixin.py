@@ -119,7 +119,7 @@ class AnomalyMixin:
 
     def _num_maps(self) -> int:
         """Channels behind the logits."""
-        return sum(map(_num_maps, self.feature_scorers))
+        return sum(map(num_maps_of, self.feature_scorers))
 
     def train(self, mode: bool = True) -> 'AnomalyMixin':
         """Set the mode; after training, fitted scores are held against the weights again."""
@@ -217,7 +217,7 @@ class AnomalyMixin:
             if 'features' not in scorer.needs:
                 scores.append(scorer(dict(seg_logits=logits[None])))
                 continue
-            part = maps[start:start + _num_maps(scorer)]
+            part = maps[start:start + num_maps_of(scorer)]
             scores.append(scorer.combine(part[None]) if hasattr(scorer, 'combine') else part)
             start += len(part)
         return torch.cat(scores)
@@ -236,7 +236,8 @@ def check_feature_scorer(model: nn.Module, scorer: Any) -> None:
         find_layer(model, layer)
 
 
-def _num_maps(scorer: Any) -> int:
+def num_maps_of(scorer: Any) -> int:
+    """Number of maps that a scorer of features returns."""
     return getattr(scorer, 'num_maps', 1)
 
 
