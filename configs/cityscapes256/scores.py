@@ -1,7 +1,10 @@
 # All scores of the segmenter that need one forward pass, on RoadAnomaly. tools/fit_scores.py fits those that have
 # statistics of the training images. The classifier reads 10 channels only: ASH keeps four, and densities are of layers in
 # front of that.
-_base_ = ['../_base_/models/espnetv2.py', '../_base_/datasets/benchmarks.py', '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/espnetv2.py', '../_base_/datasets/benchmarks.py', '../_base_/datasets/fit_cityscapes.py',
+    '../_base_/default_runtime.py'
+]
 fitted = 'work_dirs/cityscapes256/fitted/'
 embedding = 'decode_head.acts.0'  # 64 channels at stride 8
 flow = dict(
@@ -31,14 +34,6 @@ test_cfg = dict(type='TestLoop')
 fit_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        type='CityscapesDataset',
         data_root='data/cityscapes256/',
         img_suffix='_leftImg8bit.jpg',
-        seg_map_suffix='_gtFine_labelIds.png',
-        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=[
-            dict(type='LoadImageFromFile'), resize,
-            dict(type='LoadAnnotations'),
-            dict(type='LabelIdToTrainId'),
-            dict(type='PackSegInputs')
-        ]))
+        pipeline=[_base_.fit_pipeline[0], resize, *_base_.fit_pipeline[1:]]))

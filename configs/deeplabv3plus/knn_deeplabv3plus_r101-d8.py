@@ -1,9 +1,8 @@
 # Nearest-neighbour density of the decoder's features (Blum et al., IJCV 2021).
-_base_ = [
-    './deeplabv3plus_r101-d8_cityscapes-512x1024.py', '../_base_/datasets/anomaly_benchmarks.py',
-    '../_base_/datasets/fit_cityscapes.py', '../_base_/default_runtime.py'
-]
+_base_ = './sml_deeplabv3plus_r101-d8.py'
 model = dict(
-    type='AnomalySegmentor',
-    score=dict(type='KNN', layer='decode_head.conv_seg:input', fitted='work_dirs/deeplabv3plus/knn.pth'))
-test_cfg = dict(type='TestLoop')
+    score=dict(
+        _delete_=True,
+        type='KNN',
+        layer='decode_head.conv_seg:input',
+        fitted='work_dirs/deeplabv3plus/knn.pth'))

@@ -1,10 +1,8 @@
 # Class-conditional Gaussians of the decoder's features (Lee et al., NeurIPS 2018).
-_base_ = [
-    './deeplabv3plus_r101-d8_cityscapes-512x1024.py', '../_base_/datasets/anomaly_benchmarks.py',
-    '../_base_/datasets/fit_cityscapes.py', '../_base_/default_runtime.py'
-]
+_base_ = './sml_deeplabv3plus_r101-d8.py'
 model = dict(
-    type='AnomalySegmentor',
     score=dict(
-        type='Mahalanobis', layer='decode_head.conv_seg:input', fitted='work_dirs/deeplabv3plus/mahalanobis.pth'))
-test_cfg = dict(type='TestLoop')
+        _delete_=True,
+        type='Mahalanobis',
+        layer='decode_head.conv_seg:input',
+        fitted='work_dirs/deeplabv3plus/mahalanobis.pth'))

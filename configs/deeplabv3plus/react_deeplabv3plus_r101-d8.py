@@ -1,7 +1,7 @@
 # ReAct (Sun et al., NeurIPS 2021) with the energy, over the DeepLabV3+ of the model zoo.
-_base_ = [
-    './deeplabv3plus_r101-d8_cityscapes-512x1024.py', '../_base_/datasets/anomaly_benchmarks.py',
-    '../_base_/datasets/fit_cityscapes.py', '../_base_/default_runtime.py'
-]
-model = dict(type='AnomalySegmentor', score=dict(type='ReAct', fitted='work_dirs/deeplabv3plus/react.pth'))
-test_cfg = dict(type='TestLoop')
+_base_ = './sml_deeplabv3plus_r101-d8.py'
+model = dict(
+    score=dict(
+        _delete_=True,
+        type='ReAct',
+        fitted='work_dirs/deeplabv3plus/react.pth'))

@@ -1,4 +1,10 @@
 # Cityscapes' training images as in testing, with their class labels: for tools/fit_scores.py.
+fit_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='LabelIdToTrainId'),
+    dict(type='PackSegInputs')
+]
 fit_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -8,9 +14,4 @@ fit_dataloader = dict(
         img_suffix='_leftImg8bit.png',
         seg_map_suffix='_gtFine_labelIds.png',
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations'),
-            dict(type='LabelIdToTrainId'),
-            dict(type='PackSegInputs')
-        ]))
+        pipeline=fit_pipeline))
