@@ -90,9 +90,9 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     _check_temperature(temperature)
     seg_logits = _checked(seg_logits)
     largest = seg_logits.amax(1)
-    # In place, as another copy of all classes would double the memory.
-    rest = (seg_logits - largest[:, None]).div_(temperature).exp_().sum(1).log_()
-    return -(largest + temperature * rest)
+    # Class by class: all of them at once would be another copy of the logits.
+    rest = sum(torch.exp((plane - largest) / temperature) for plane in seg_logits.unbind(1))
+    return -(largest + temperature * rest.log())
 
 
 @_register('mean_probabilities')

@@ -97,38 +97,39 @@ def reference_energy(features, conv):
 @pytest.mark.parametrize('variant', ['p', 'b', 's'])
 @pytest.mark.parametrize('percentile', [0, 35, 65, 90, None])
 def test_ash_shapes_each_pixel_as_the_reference(variant, percentile):
-    features = torch.randn(2, 10, 5, 6, generator=torch.Generator().manual_seed(0)).abs()
+    features = torch.randn(2, 5, 6, 10, generator=torch.Generator().manual_seed(0)).abs()
     score = ASH(variant, percentile)
     default = dict(p=60, b=65, s=90)[variant]
     assert score.percentile == (default if percentile is None else percentile)
     for one, shaped in zip(features.numpy(), score.shape(features).numpy()):
-        np.testing.assert_allclose(shaped, reference_shape(one, variant, score.percentile), rtol=1e-5)
+        expected = reference_shape(one.transpose(2, 0, 1), variant, score.percentile)
+        np.testing.assert_allclose(shaped.transpose(2, 0, 1), expected, rtol=1e-5)
 
 
 def test_ash_by_hand():
-    features = torch.tensor([4., 1, 3, 2]).view(1, 4, 1, 1)  # of 4, round(4 * 0.4) = 2 are pruned
+    features = torch.tensor([4., 1, 3, 2])  # of 4, round(4 * 0.4) = 2 are pruned
     for variant, expected in (('p', [4, 0, 3, 0]), ('b', [5, 0, 5, 0]), ('s', [4, 0, 3, 0])):
         scale = np.exp(10 / 7) if variant == 's' else 1
-        shaped = ASH(variant, 40).shape(features).flatten()
+        shaped = ASH(variant, 40).shape(features)
         torch.testing.assert_close(shaped, scale * torch.tensor(expected).float())
-    five = torch.tensor([1., 2, 3, 4, 5]).view(1, 5, 1, 1)  # round(2.5) = 2 are pruned
-    assert ASH('p', 50).shape(five).flatten().tolist() == [0, 0, 3, 4, 5]
+    five = torch.tensor([1., 2, 3, 4, 5])  # round(2.5) = 2 are pruned
+    assert ASH('p', 50).shape(five).tolist() == [0, 0, 3, 4, 5]
 
 
 def test_ash_of_activations_without_a_sum_is_finite():
-    features = torch.zeros(1, 10, 1, 3)  # of which two are kept
-    features[0, :, 0, 1] = -1
-    features[0, 0, 0, 2], features[0, 1, 0, 2] = 1, -1000
+    features = torch.zeros(3, 10)  # of which two are kept
+    features[1] = -1
+    features[2, :2] = torch.tensor([1., -1000])
     for variant in 'pbs':
         shaped = ASH(variant, 80).shape(features)
-        assert shaped.isfinite().all() and not shaped[..., 0].any()
+        assert shaped.isfinite().all() and not shaped[0].any()
 
 
 def test_ash_keeps_the_first_of_equal_activations():
-    features = torch.tensor([0., 2, 0, 5, 0, 0, 2, 0, 0, 0]).view(1, 10, 1, 1)
-    assert ASH('b', 80).shape(features).flatten().tolist() == [0, 4.5, 0, 4.5, 0, 0, 0, 0, 0, 0]
-    assert ASH('p', 80).shape(features).flatten().tolist() == [0, 2, 0, 5, 0, 0, 0, 0, 0, 0]
-    assert ASH('b', 50).shape(features).flatten().nonzero().flatten().tolist() == [0, 1, 2, 3, 6]
+    features = torch.tensor([0., 2, 0, 5, 0, 0, 2, 0, 0, 0])
+    assert ASH('b', 80).shape(features).tolist() == [0, 4.5, 0, 4.5, 0, 0, 0, 0, 0, 0]
+    assert ASH('p', 80).shape(features).tolist() == [0, 2, 0, 5, 0, 0, 0, 0, 0, 0]
+    assert ASH('b', 50).shape(features).nonzero().flatten().tolist() == [0, 1, 2, 3, 6]
 
 
 def test_react_threshold_is_the_percentile_of_all_sampled_activations(tmp_path):

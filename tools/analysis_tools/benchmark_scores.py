@@ -36,12 +36,12 @@ CHEAP = {
     'max_logit': 'max_logit',
     'energy': 'energy',
     'energy, T=2': dict(type='energy', temperature=2.0),
-    'SML': dict(type='SML')
+    'SML': dict(type='SML'),
+    'ASH': dict(type='ASH'),
+    'ReAct': dict(type='ReAct')
 }
 SCORES: Dict[str, Any] = {
-    **CHEAP, 'ASH': dict(type='ASH'),
-    'ReAct': dict(type='ReAct'),
-    'Mahalanobis': dict(type='Mahalanobis', layer=f'{CLASSIFIER}:input'),
+    **CHEAP, 'Mahalanobis': dict(type='Mahalanobis', layer=f'{CLASSIFIER}:input'),
     'kNN': dict(type='KNN', layer=f'{CLASSIFIER}:input'),
     'NLL': FLOW
 }

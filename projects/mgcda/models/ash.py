@@ -65,21 +65,21 @@ class ASH(ShapedLogits):
         """Logits (N, C, h, w), float32, of ``outputs['features']``, the map (N, D, h, w) in front of the classifier."""
         features, = outputs['features']
         with torch.autocast(features.device.type, enabled=False):
-            return self.logits(self.shape(features.float()))
+            return self.logits(features)
 
-    def shape(self, features: Tensor) -> Tensor:
-        """The shaped features of float32 ones (N, D, h, w)."""
-        num_kept = self._num_kept(features.shape[1])
-        lowest = features.topk(num_kept, dim=1, sorted=False).values.amin(1, keepdim=True)
-        above, equal = features > lowest, features == lowest
-        free = num_kept - above.sum(1, keepdim=True)
-        kept = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= free))
+    def shape(self, vectors: Tensor) -> Tensor:
+        """The shaped features of pixels, float32 (..., D)."""
+        num_kept = self._num_kept(vectors.shape[-1])
+        lowest = vectors.topk(num_kept, sorted=False).values.amin(-1, keepdim=True)
+        above, equal = vectors > lowest, vectors == lowest
+        free = num_kept - above.sum(-1, keepdim=True)  # of equal activations the first are kept
+        kept = above | (equal & (equal.cumsum(-1, dtype=torch.int16) <= free))
         if self.variant == 'b':
-            return kept * (features.sum(1, keepdim=True) / num_kept)
-        shaped = features * kept
+            return kept * (vectors.sum(-1, keepdim=True) / num_kept)
+        shaped = vectors * kept
         if self.variant == 's':
-            rest = shaped.sum(1, keepdim=True)
-            shaped *= torch.where(rest > 0, torch.exp(features.sum(1, keepdim=True) / rest), 1)
+            rest = shaped.sum(-1, keepdim=True)
+            shaped *= torch.where(rest > 0, torch.exp(vectors.sum(-1, keepdim=True) / rest), 1)
         return shaped
 
     def _num_kept(self, num_channels: int) -> int:

@@ -1,10 +1,14 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from typing import ClassVar, Optional, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
 from mgcda.scores import build_score
 from .segmentors.layer_features import INPUT, find_layer
+
+#: So many pixels of an image are shaped at a time.
+CHUNK = 1 << 13
 
 
 class ShapedLogits:
@@ -45,13 +49,18 @@ class ShapedLogits:
         self.classifier, self.num_maps = layer, layer.out_channels
 
     def logits(self, features: Tensor) -> Tensor:
-        """What the classifier makes of features, float32 (N, D, h, w): (N, C, h, w)."""
-        weight = self.classifier.weight.flatten(1).float()
-        # A product of matrices, as convolutions may round to TF32 on a GPU: (C, D) @ (N, D, h * w).
-        logits = weight @ features.flatten(2)
+        """What the classifier makes of shaped features, (N, C, h, w), float32, of those as they are, (N, D, h, w)."""
+        weight = self.classifier.weight.flatten(1).float().T
+        vectors = features.flatten(2).transpose(1, 2)  # (N, D, h, w) -> (N, h * w, D)
+        # Products of matrices, as convolutions may round to TF32 on a GPU.
+        logits = torch.cat([self.shape(chunk.float()) @ weight for chunk in vectors.split(CHUNK, dim=1)], dim=1)
         if self.classifier.bias is not None:
-            logits += self.classifier.bias.float()[:, None]
-        return logits.unflatten(2, features.shape[-2:])
+            logits += self.classifier.bias.float()
+        return logits.transpose(1, 2).contiguous().unflatten(2, features.shape[-2:])
+
+    def shape(self, vectors: Tensor) -> Tensor:
+        """The shaped features of pixels, float32 (..., D)."""
+        raise NotImplementedError
 
     def combine(self, maps: Tensor) -> Tensor:
         """Scores (N, H, W) of the logits (N, C, H, W) at the original image size."""

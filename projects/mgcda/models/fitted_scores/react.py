@@ -62,4 +62,8 @@ class ReAct(ShapedLogits, SampleScore):
 
     def _score(self, values: List[Tensor]) -> Tensor:
         features, = values
-        return self.logits(features.clamp(max=self.threshold))
+        return self.logits(features)
+
+    def shape(self, vectors: Tensor) -> Tensor:
+        """The clipped features of pixels, float32 (..., D)."""
+        return vectors.clamp(max=self.threshold)
