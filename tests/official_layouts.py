@@ -150,7 +150,7 @@ def write_layouts(root: Path) -> None:
     writer.composites('toy/anomaly_mix', maps='toy/maps/anomaly_mix')
     writer.synboost('synboost/train')
     for folder in ('swapped/cityscapes/train', 'swapped/cityscapes_spade/train', 'swapped/cityscapes256/train',
-                   'toy/swapped'):
+                   'swapped/cityscapes256_pix2pixhd/train', 'toy/swapped', 'toy/swapped_pix2pixhd'):
         writer.swapped(folder)
     for folder in ('fishyscapes/LostAndFound', 'fishyscapes/Static', 'toy/fishyscapes'):
         writer.fishyscapes(folder)

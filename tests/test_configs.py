@@ -67,13 +67,14 @@ def test_no_config_is_left_out() -> None:
         'cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py', 'spade/spade-light_cityscapes-128x256.py',
         'espnetv2/espnetv2_cityscapes-1024x512.py', 'espnetv2/espnetv2_entropy_road-anomaly.py',
         'synboost/synboost_processed.py', 'image_resynthesis/image-resynthesis_cityscapes.py',
-        'image_resynthesis/image-resynthesis-pp_cityscapes.py', 'toy/image-resynthesis.py',
-        'cityscapes256/image-resynthesis.py', 'pix2pixhd/pix2pixhd_cityscapes-512x1024.py', 'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py',
+        'image_resynthesis/image-resynthesis-pp_cityscapes.py', 'pix2pixhd/pix2pixhd_cityscapes-512x1024.py',
+        'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py',
         *(f'deeplabv3plus/{name}_deeplabv3plus_r101-d8.py'
           for name in ('scores', 'odin', 'react', 'sml', 'mahalanobis', 'knn', 'single-layer-nll', 'minimum-nll',
                        'logistic-regression', 'mc-dropout', 'ensemble')),
         *(f'{folder}/{name}.py' for folder in ('toy', 'cityscapes256')
-          for name in ('scores', 'odin', 'mc-dropout', 'ensemble'))
+          for name in ('scores', 'odin', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis',
+                       'image-resynthesis-pp'))
     }
     assert expected <= set(CONFIGS)
     assert all('model' in load(name) for name in CONFIGS)

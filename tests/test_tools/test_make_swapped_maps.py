@@ -184,9 +184,10 @@ def test_two_processes_share_the_work(config: Path, toy_root: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_swapped_maps_train_a_network_that_is_tested(toy_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize('generator, name', [('pix2pixhd', 'image-resynthesis'), ('generator', 'image-resynthesis-pp')])
+def test_swapped_maps_train_a_network_that_is_tested(generator: str, name: str, toy_root: Path, tmp_path: Path) -> None:
     """Frozen networks, swapped maps, training and test, each by its tool and its config."""
-    root, out, config = toy_root / 'cityscapes', tmp_path / 'swapped', 'configs/toy/image-resynthesis.py'
+    root, out, config = toy_root / 'cityscapes', tmp_path / 'swapped', f'configs/toy/{name}.py'
     no_workers = [f'{part}_dataloader.{option}' for part in ('train', 'val', 'test')
                   for option in ('num_workers=0', 'persistent_workers=False')]
 
@@ -199,7 +200,7 @@ def test_swapped_maps_train_a_network_that_is_tested(toy_root: Path, tmp_path: P
     short += [f'{part}_dataloader.dataset.data_root={root}' for part in ('train', 'val', 'test')]
     segmenter = train('segmenter', [*short, 'model.data_preprocessor.size=(64,128)'])
     frozen = [f'model.frozen.segmenter.checkpoint={segmenter}',
-              f'model.frozen.generator.checkpoint={train("generator", short)}',
+              f'model.frozen.generator.checkpoint={train(generator, short)}',
               'model.frozen.segmenter_size=(64,128)', 'model.frozen.generator_size=(64,128)',
               'model.work_size=(64,128)']
     run_tool(TOOL, config, root, out, '--workers', 0, '--cfg-options', *frozen)
@@ -212,9 +213,9 @@ def test_swapped_maps_train_a_network_that_is_tested(toy_root: Path, tmp_path: P
     ]
     options += [f'{part}_dataloader.dataset.datasets.{i}.data_root={test}' for part in ('val', 'test')
                 for i, test in enumerate(tests)]
-    checkpoint = train('image-resynthesis', options)
+    checkpoint = train(name, options)
     run_tool('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test', '--cfg-options', *options)
     results = json.loads(max((tmp_path / 'test').glob('*/*.json')).read_text())
-    values = [results[f'{name}/{metric}'] for name in ('ToyRoadAnomaly', 'ToyFishyscapes')
+    values = [results[f'{test}/{metric}'] for test in ('ToyRoadAnomaly', 'ToyFishyscapes')
               for metric in ('AP', 'FPR95', 'AUROC')]
     assert all(0 <= value <= 100 for value in values)
