@@ -1,5 +1,5 @@
-# A deep ensemble of two, the tested checkpoint and the public weights that it was trained from, on RoadAnomaly, with its
-# mIoU on Cityscapes.
+# A deep ensemble of two, the tested checkpoint and the public weights that it was trained from, on RoadAnomaly, with
+# its mIoU on Cityscapes.
 _base_ = './scores.py'
 model = dict(
     type='EnsembleAnomalySegmentor',

@@ -1,6 +1,6 @@
 # All scores of the segmenter that need one forward pass, on RoadAnomaly. tools/fit_scores.py fits those that have
-# statistics of the training images. The classifier reads 10 channels only: ASH keeps four, and densities are of layers in
-# front of that.
+# statistics of the training images. The classifier reads 10 channels only: ASH keeps four, and densities are of layers
+# in front of that.
 _base_ = [
     '../_base_/models/espnetv2.py', '../_base_/datasets/benchmarks.py', '../_base_/datasets/fit_cityscapes.py',
     '../_base_/default_runtime.py'
@@ -26,7 +26,11 @@ model = dict(
         dict(flow, combine='maximum', name='maximum NLL'),
         dict(flow, combine='logistic_regression', name='logistic regression')
     ])
-test_pipeline = [dict(type='LoadImage'), resize, dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')]
+test_pipeline = [
+    dict(type='LoadImage'), resize,
+    dict(type='LoadAnomalyAnnotations'),
+    dict(type='PackDissimilarityInputs')
+]
 road_anomaly = dict(pipeline=test_pipeline)
 cityscapes = dict(data_root='data/cityscapes256/', pipeline=test_pipeline)
 test_dataloader = dict(num_workers=1, dataset=dict(datasets=[dict(_base_.road_anomaly, pipeline=test_pipeline)]))

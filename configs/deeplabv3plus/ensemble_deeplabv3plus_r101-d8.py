@@ -1,4 +1,5 @@
-# Deep ensemble (Lakshminarayanan et al., NeurIPS 2017): the tested DeepLabV3+, and others trained alike with other seeds.
+# Deep ensemble (Lakshminarayanan et al., NeurIPS 2017): the tested DeepLabV3+, and others trained alike with other
+# seeds.
 _base_ = [
     './deeplabv3plus_r101-d8_cityscapes-512x1024.py', '../_base_/datasets/anomaly_benchmarks.py',
     '../_base_/default_runtime.py'

@@ -1,5 +1,5 @@
-# Image Resynthesis (Lis et al., ICCV 2019), Adam 1e-4, 50 epochs. Departure: the learning rate falls polynomially; there it
-# falls when the validation loss stalls.
+# Image Resynthesis (Lis et al., ICCV 2019), Adam 1e-4, 50 epochs. Departure: the learning rate falls polynomially; there
+# it falls when the validation loss stalls.
 _base_ = [
     '../_base_/models/discrepancy_vgg16.py', '../_base_/datasets/swapped_cityscapes.py',
     '../_base_/datasets/anomaly_benchmarks.py', '../_base_/schedules/mgcda_50e.py', '../_base_/default_runtime.py'

@@ -1,4 +1,4 @@
-# A deep ensemble of two on the toy benchmarks: the tested checkpoint, and a segmenter that was trained with another seed.
+# A deep ensemble of two on the toy benchmarks: the tested checkpoint, and one that was trained with another seed.
 _base_ = './entropy.py'
 model = dict(
     type='EnsembleAnomalySegmentor',

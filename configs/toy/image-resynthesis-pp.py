@@ -1,5 +1,5 @@
-# Image Resynthesis++ (Blum et al., IJCV 2021) on the toy streets: the discrepancy network of Lis et al. (ICCV 2019), here
-# light, with features that it learns, and the SPADE generator.
+# Image Resynthesis++ (Blum et al., IJCV 2021) on the toy streets: the discrepancy network of Lis et al. (ICCV 2019),
+# here light, with features that it learns, and the SPADE generator.
 _base_ = './baseline.py'
 kinds = ('synthesis', 'semantic')
 train_pipeline = [

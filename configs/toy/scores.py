@@ -1,5 +1,5 @@
-# All scores of the frozen segmenter that need one forward pass, on the toy benchmarks. tools/fit_scores.py fits those that
-# have statistics of the training images.
+# All scores of the frozen segmenter that need one forward pass, on the toy benchmarks. tools/fit_scores.py fits those
+# that have statistics of the training images.
 _base_ = './entropy.py'
 fitted = 'work_dirs/toy/fitted/'
 classifier_input = 'decode_head.conv_seg:input'

@@ -44,7 +44,7 @@ def test_rows_of_the_tables_on_toy_streets(toy_root: Path, tmp_path: Path) -> No
         assert 10 < results['ToyCityscapes/mIoU'] <= 100
 
     names = {6: 'react', 7: 'sml', 8: 'mahalanobis', 9: 'knn', 10: 'single-layer-nll', 11: 'nll', 12: 'nll', 13: 'nll'}
-    short = [option for i in (10, 11, 12, 13) for option in (f'model.scores.{i}.num_iters=60', f'model.scores.{i}.num_steps=2')]
+    short = [f'model.scores.{i}.{option}' for i in (10, 11, 12, 13) for option in ('num_iters=60', 'num_steps=2')]
     short += [f'model.scores.{i}.fitted={fitted}/{name}.pth' for i, name in names.items()]
     run_tool('tools/fit_scores.py', 'configs/toy/scores.py', first, '--work-dir', tmp_path / 'fit', '--cfg-options',
              'fit_dataloader.num_workers=0', f'fit_dataloader.dataset.data_root={cityscapes}', *short)

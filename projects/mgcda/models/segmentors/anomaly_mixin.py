@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
+from mmseg.utils import OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
 from mgcda.scores import build_scores
