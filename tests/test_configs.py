@@ -73,7 +73,7 @@ def test_no_config_is_left_out() -> None:
           for name in ('scores', 'odin', 'react', 'sml', 'mahalanobis', 'knn', 'single-layer-nll', 'minimum-nll',
                        'logistic-regression', 'mc-dropout', 'ensemble')),
         *(f'{folder}/{name}.py' for folder in ('toy', 'cityscapes256')
-          for name in ('scores', 'odin', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis',
+          for name in ('scores', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis',
                        'image-resynthesis-pp'))
     }
     assert expected <= set(CONFIGS)
@@ -364,11 +364,11 @@ BENCHMARKS = dict(
     toy=['ToyRoadAnomaly', 'ToyRoadAnomaly', 'ToyFishyscapes', 'ToyFishyscapes'])
 BENCHMARKS.update({
     f'toy/{name}.py': [*BENCHMARKS['toy'], 'ToyCityscapes', 'ToyCityscapes']
-    for name in ('entropy', 'scores', 'odin', 'mc-dropout', 'ensemble')
+    for name in ('entropy', 'scores', 'mc-dropout', 'ensemble')
 })
 BENCHMARKS.update({
     f'cityscapes256/{name}.py': [*BENCHMARKS['cityscapes256'], 'Cityscapes', 'Cityscapes']
-    for name in ('odin', 'mc-dropout', 'ensemble')
+    for name in ('mc-dropout', 'ensemble')
 })
 
 

@@ -1,5 +1,5 @@
-# All scores of the segmenter that need one forward pass, on RoadAnomaly. tools/fit_scores.py fits those that have
-# statistics of the training images. The classifier reads 10 channels only: ASH keeps four, and densities are of layers
+# All scores of the segmenter alone, on RoadAnomaly. tools/fit_scores.py fits those that have statistics of the training
+# images. The classifier reads 10 channels only: ASH keeps four, and densities are of layers
 # in front of that.
 _base_ = [
     '../_base_/models/espnetv2.py', '../_base_/datasets/benchmarks.py', '../_base_/datasets/fit_cityscapes.py',
@@ -15,7 +15,7 @@ resize = dict(type='Resize', scale=(512, 256), keep_ratio=False, backend='pillow
 model = dict(
     type='AnomalySegmentor',
     scores=[
-        'msp', 'entropy', 'margin', 'max_logit', 'energy',
+        'msp', 'entropy', 'margin', 'max_logit', 'energy', 'ODIN',
         dict(type='ASH', percentile=60, name='ASH'),
         dict(type='ReAct', fitted=fitted + 'react.pth', name='ReAct'),
         dict(type='SML', fitted=fitted + 'sml.pth', name='SML'),

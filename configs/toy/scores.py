@@ -1,5 +1,5 @@
-# All scores of the frozen segmenter that need one forward pass, on the toy benchmarks. tools/fit_scores.py fits those
-# that have statistics of the training images.
+# All scores of one frozen segmenter, on the toy benchmarks. tools/fit_scores.py fits those that have statistics of the
+# training images.
 _base_ = './entropy.py'
 fitted = 'work_dirs/toy/fitted/'
 classifier_input = 'decode_head.conv_seg:input'
@@ -14,7 +14,7 @@ flow = dict(
 model = dict(
     score=None,
     scores=[
-        'msp', 'entropy', 'margin', 'max_logit', 'energy',
+        'msp', 'entropy', 'margin', 'max_logit', 'energy', 'ODIN',
         dict(type='ASH', name='ASH'),
         dict(type='ReAct', fitted=fitted + 'react.pth', name='ReAct'),
         dict(type='SML', fitted=fitted + 'sml.pth', name='SML'),

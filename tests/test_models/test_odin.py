@@ -11,16 +11,16 @@ from mmseg.structures import SegDataSample
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-import mgcda  # noqa: F401
 import tiny_components  # noqa: F401
+
+from mgcda.models import ODIN
 
 HEAD = dict(type='FCNHead', in_channels=4, channels=6, num_convs=1, num_classes=5, norm_cfg=None)
 SIZE = (8, 12)
-METAS = [dict(img_shape=SIZE, ori_shape=SIZE)]
 STD = (50.0, 60.0, 70.0)
 
 
-def build(kind: str = 'ODINAnomalySegmentor', **kwargs: Any) -> nn.Module:
+def build(kind: str = 'AnomalySegmentor', **kwargs: Any) -> nn.Module:
     torch.manual_seed(0)
     if kind.startswith('Cascade'):
         refine = dict(HEAD, type='OCRHead', ocr_channels=4, norm_cfg=dict(type='BN'))
@@ -43,9 +43,16 @@ def predict(model: nn.Module, inputs: Tensor) -> list:
         return model.predict(inputs, [SegDataSample(metainfo=dict(ori_shape=SIZE, img_shape=SIZE)) for _ in inputs])
 
 
+def perturbed(model: nn.Module, inputs: Tensor, **settings: float) -> Tensor:
+    """Inputs as ODIN passes them on, by the model's own logits."""
+    score = ODIN(**settings)
+    score.prepare(model)
+    metas = [dict(img_shape=tuple(inputs.shape[-2:]))]
+    return score.perturb(inputs, lambda x: model.encode_decode(x, metas))
+
+
 def test_the_step_raises_the_confidence_as_finite_differences_say() -> None:
-    model, inputs, temperature = build(temperature=10.0, epsilon=0.01), image().double(), 10.0
-    model.double()
+    model, inputs, temperature = build(score='msp').double(), image().double(), 10.0
 
     def confidence(x: Tensor) -> float:
         with torch.no_grad():
@@ -53,7 +60,7 @@ def test_the_step_raises_the_confidence_as_finite_differences_say() -> None:
             logits = nn.functional.interpolate(logits, SIZE, mode='bilinear', align_corners=False)
         return log_softmax(logits.numpy() / temperature, axis=1).max(1).sum()
 
-    shift = (model.perturb(inputs, METAS) - inputs).numpy()
+    shift = (perturbed(model, inputs, temperature=temperature, epsilon=0.01) - inputs).numpy()
     np.testing.assert_allclose(np.abs(shift), 255 * 0.01 / np.reshape(STD, (1, 3, 1, 1)) * np.ones(SIZE), rtol=1e-6)
     delta, rng = 1e-5, np.random.default_rng(0)
     for channel, row, column in rng.integers((3, *SIZE), size=(20, 3)):
@@ -65,40 +72,56 @@ def test_the_step_raises_the_confidence_as_finite_differences_say() -> None:
 
 
 @pytest.mark.parametrize('kind', ['AnomalySegmentor', 'CascadeAnomalySegmentor'])
-def test_score_is_that_of_the_perturbed_image(kind: str) -> None:
-    score, inputs = dict(type='msp', temperature=1000.0), image(batch=2)
-    plain, model = build(kind, score=score), build(kind.replace('Anomaly', 'ODINAnomaly'), epsilon=0.01)
-    assert model.scorers['msp(temperature=1000.0)']
-    perturbed = model.perturb(inputs, 2 * METAS)
-    assert not torch.equal(perturbed, inputs)
-    for result, expected in zip(predict(model, inputs), predict(plain, perturbed)):
-        assert torch.equal(result.anomaly_scores.data, expected.anomaly_scores.data)
-        logits = expected.seg_logits.data.double().numpy() / 1000
-        np.testing.assert_allclose(result.anomaly_scores.data[0], 1 - np.exp(log_softmax(logits, axis=0)).max(0),
+def test_score_is_that_of_the_perturbed_image_and_classes_are_not(kind: str) -> None:
+    inputs, plain = image(batch=2), build(kind, score=dict(type='msp', temperature=1000.0))
+    unmoved, moved = dict(type='ODIN', epsilon=0.0, name='unmoved'), dict(type='ODIN', epsilon=0.01, name='moved')
+    model = build(kind, scores=['energy', unmoved, moved])
+    shifted = perturbed(plain, inputs, epsilon=0.01)
+    assert not torch.equal(shifted, inputs)
+    results = zip(predict(model, inputs), predict(plain, inputs), predict(plain, shifted))
+    for result, expected, expected_moved in results:
+        assert result.score_names == ('energy', 'unmoved', 'moved')
+        assert torch.equal(result.seg_logits.data, expected.seg_logits.data)
+        assert torch.equal(result.pred_sem_seg.data, expected.pred_sem_seg.data)
+        torch.testing.assert_close(result.anomaly_scores.data[1], expected.anomaly_scores.data[0])
+        torch.testing.assert_close(result.anomaly_scores.data[2], expected_moved.anomaly_scores.data[0])
+        logits = expected_moved.seg_logits.data.double().numpy() / 1000
+        np.testing.assert_allclose(result.anomaly_scores.data[2], 1 - np.exp(log_softmax(logits, axis=0)).max(0),
                                    rtol=1e-6)
     assert all(param.grad is None for param in model.parameters())
-    unperturbed = build(kind.replace('Anomaly', 'ODINAnomaly'), epsilon=0)
-    assert torch.equal(predict(unperturbed, inputs)[0].seg_logits.data, predict(plain, inputs)[0].seg_logits.data)
 
 
 def test_every_window_is_perturbed_and_images_do_not_mix() -> None:
     slide = dict(mode='slide', crop_size=(8, 8), stride=(8, 4))
-    score, inputs = dict(type='msp', temperature=1000.0), image(batch=2)
-    model, plain = build(test_cfg=slide, epsilon=0.05), build('AnomalySegmentor', score=score)
+    inputs = image(batch=2)
+    model = build(test_cfg=slide, score=dict(type='ODIN', epsilon=0.05))
+    plain = build(score='msp')
     with torch.no_grad():
         metas = [dict(img_shape=(8, 8))]
-        windows = [plain.encode_decode(model.perturb(inputs[..., left:left + 8], metas), metas) for left in (0, 4)]
-    expected = torch.cat([windows[0][..., :4], (windows[0][..., 4:] + windows[1][..., :4]) / 2, windows[1][..., 4:]], 3)
-    results = predict(model, inputs)
-    torch.testing.assert_close(torch.stack([result.seg_logits.data for result in results]), expected)
-    assert torch.equal(predict(model, inputs[:1])[0].anomaly_scores.data, results[0].anomaly_scores.data)
+        windows = [plain.encode_decode(perturbed(plain, inputs[..., left:left + 8], epsilon=0.05), metas)
+                   for left in (0, 4)]
+    logits = torch.cat([windows[0][..., :4], (windows[0][..., 4:] + windows[1][..., :4]) / 2, windows[1][..., 4:]], 3)
+    results = torch.cat([result.anomaly_scores.data for result in predict(model, inputs)])
+    torch.testing.assert_close(results, 1 - (logits / 1000).softmax(1).amax(1))
+    torch.testing.assert_close(predict(model, inputs[:1])[0].anomaly_scores.data[0], results[0])
 
 
-@pytest.mark.parametrize('kwargs, match', [
-    (dict(temperature=0), 'temperature must be positive'),
-    (dict(epsilon=-1.0), 'epsilon not negative'),
-    (dict(decode_head=dict(HEAD, num_classes=2, out_channels=1, threshold=0.5)), 'several classes'),
+@pytest.mark.parametrize('settings, name', [
+    (dict(), 'ODIN'),
+    (dict(epsilon=0.01), 'ODIN(T=1000,epsilon=0.01)'),
+    (dict(temperature=1.0), 'ODIN(T=1,epsilon=0.0014)'),
 ])
-def test_wrong_settings_are_refused(kwargs: dict, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        build(**kwargs)
+def test_names_say_what_differs(settings: dict, name: str) -> None:
+    assert ODIN(**settings).name == name
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match='temperature must be positive'):
+        build(score=dict(type='ODIN', temperature=0))
+    with pytest.raises(ValueError, match='epsilon not negative'):
+        build(score=dict(type='ODIN', epsilon=-1.0))
+    model = build(decode_head=dict(HEAD, num_classes=2, out_channels=1, threshold=0.5), score='ODIN')
+    with pytest.raises(ValueError, match='one channel'):
+        predict(model, image())
+    with pytest.raises(ValueError, match='no scores of features or inputs: leave out ODIN'):
+        build('MCDropoutAnomalySegmentor', decode_head=dict(HEAD, dropout_ratio=0.5), score='ODIN')

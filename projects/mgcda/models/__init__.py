@@ -7,4 +7,5 @@ from .discriminators import *  # noqa: F401,F403
 from .fitted_scores import *  # noqa: F401,F403
 from .generators import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403
+from .odin import ODIN  # noqa: F401
 from .segmentors import *  # noqa: F401,F403

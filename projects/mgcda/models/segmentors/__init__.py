@@ -5,10 +5,9 @@ from .anomaly_tta import AnomalyTTAModel
 from .dissimilarity_segmentor import DissimilaritySegmentor
 from .ensemble_segmentor import CascadeEnsembleAnomalySegmentor, EnsembleAnomalySegmentor
 from .mc_dropout_segmentor import CascadeMCDropoutAnomalySegmentor, MCDropoutAnomalySegmentor
-from .odin_segmentor import CascadeODINAnomalySegmentor, ODINAnomalySegmentor
 
 __all__ = [
     'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor', 'CascadeEnsembleAnomalySegmentor',
-    'CascadeMCDropoutAnomalySegmentor', 'CascadeODINAnomalySegmentor', 'DissimilaritySegmentor',
-    'EnsembleAnomalySegmentor', 'MCDropoutAnomalySegmentor', 'ODINAnomalySegmentor'
+    'CascadeMCDropoutAnomalySegmentor', 'DissimilaritySegmentor', 'EnsembleAnomalySegmentor',
+    'MCDropoutAnomalySegmentor'
 ]

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
 
 import torch
@@ -14,6 +15,8 @@ from .layer_features import find_layer, record_layers
 
 #: Child that holds what only training needs; it is absent from deployed models.
 TRAIN_ONLY = 'train_only'
+#: What a scorer needs that passes other inputs through the network.
+INPUT_NEEDS = ('inputs', 'encode_decode')
 
 
 class AnomalyMixin:
@@ -28,8 +31,9 @@ class AnomalyMixin:
     of the modules that its ``layers`` name ('decode_head.conv_seg:input' is what goes into one): its map is computed at
     their resolution, resized bilinearly to that of the logits, and from there treated as they are (sliding windows
     average it, padding and flips are undone). It may also return ``num_maps`` maps (N, K, h, w), such as other logits,
-    which its ``combine`` makes scores (N, H, W) of at the original image size. Fitted scores are loaded before the
-    first prediction, and refused if they were fitted with other weights.
+    which its ``combine`` makes scores (N, H, W) of at the original image size. So may a scorer that ``needs`` 'inputs'
+    (N, 3, H, W) and 'encode_decode', a callable that makes logits (N, C, H, W) of others. Fitted scores are loaded
+    before the first prediction, and refused if they were fitted with other weights.
 
     In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
     losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
@@ -62,8 +66,8 @@ class AnomalyMixin:
         cfgs = [score] if score is not None else scores
         self.scorers = None if cfgs is None else build_scores(cfgs)
         self.score_names = None if scores is None else tuple(self.scorers)
-        for scorer in self.feature_scorers:
-            check_feature_scorer(self, scorer)
+        for scorer in self.map_scorers:
+            check_map_scorer(self, scorer)
         if train_only is not None:
             if set(train_only) != {'projector', 'contrast'}:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
@@ -117,9 +121,14 @@ class AnomalyMixin:
         """The scorers that read features of a layer."""
         return [scorer for scorer in (self.scorers or {}).values() if 'features' in scorer.needs]
 
+    @property
+    def map_scorers(self) -> list:
+        """The scorers whose maps are channels behind the logits: those that read features of a layer, or the inputs."""
+        return [scorer for scorer in (self.scorers or {}).values() if reads_maps(scorer)]
+
     def _num_maps(self) -> int:
         """Channels behind the logits."""
-        return sum(map(num_maps_of, self.feature_scorers))
+        return sum(map(num_maps_of, self.map_scorers))
 
     def train(self, mode: bool = True) -> 'AnomalyMixin':
         """Set the mode; after training, fitted scores are held against the weights again."""
@@ -136,7 +145,7 @@ class AnomalyMixin:
             self.scorers, self._scorers_ready = own, False
 
     def inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
-        """Logits, and scores of features behind them, of the whole image or of sliding windows."""
+        """Logits, and maps of scorers behind them, of the whole image or of sliding windows."""
         if not self._scorers_ready:
             for scorer in (self.scorers or {}).values():
                 if hasattr(scorer, 'prepare'):
@@ -145,20 +154,23 @@ class AnomalyMixin:
         return super().inference(inputs, batch_img_metas)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
-        """Class logits (N, C, H, W) of the segmentor, with one more channel for each map of features."""
-        scorers = self.feature_scorers
-        if not scorers:
-            return super().encode_decode(inputs, batch_img_metas)
-        layers = {layer for scorer in scorers for layer in scorer.layers}
+        """Class logits (N, C, H, W) of the segmentor, with one more channel for each map of a scorer."""
+        encode_decode = partial(super().encode_decode, batch_img_metas=batch_img_metas)
+        if not self.map_scorers:
+            return encode_decode(inputs)
+        layers = {layer for scorer in self.feature_scorers for layer in scorer.layers}
         with record_layers(self, layers) as features:
-            seg_logits = super().encode_decode(inputs, batch_img_metas)
+            seg_logits = encode_decode(inputs)
         for layer in layers:
             if layer not in features or len(features[layer]) != len(inputs):
                 raise ValueError(f'layer {layer!r} is not run on each image in prediction (a ModuleList never is): '
                                  'name another, such as one inside it')
         channels = [seg_logits]
-        for scorer in scorers:
-            maps = scorer(dict(features=tuple(features[layer] for layer in scorer.layers)))
+        for scorer in self.map_scorers:
+            if 'features' in scorer.needs:
+                maps = scorer(dict(features=tuple(features[layer] for layer in scorer.layers)))
+            else:
+                maps = scorer(dict(inputs=inputs, encode_decode=encode_decode))
             channels.append(
                 F.interpolate(
                     (maps if maps.dim() == 4 else maps[:, None]).float(),
@@ -168,7 +180,7 @@ class AnomalyMixin:
         return torch.cat(channels, dim=1)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
-        """Logits, and scores of features behind them, averaged over overlapping windows."""
+        """Logits, and maps of scorers behind them, averaged over overlapping windows."""
         out_channels = self.out_channels
         self.out_channels += self._num_maps()  # as many channels are summed up
         try:
@@ -185,7 +197,7 @@ class AnomalyMixin:
     def postprocess_result(self, seg_logits: Tensor, data_samples: OptSampleList = None) -> SampleList:
         """Add ``anomaly_scores`` to the results of the segmentor.
 
-        Logits (N, C, H, W) are brought to the original image size in float32 before they are scored. Scores of features
+        Logits (N, C, H, W) are brought to the original image size in float32 before they are scored. Maps of scorers
         come as further channels and are brought to that size with them.
         """
         seg_logits = seg_logits.float()
@@ -209,12 +221,12 @@ class AnomalyMixin:
         return data_samples
 
     def _scores_of(self, logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Scores (S, H, W) of the logits (C, H, W) of an image, and of its maps of features, (H, W) each, in order."""
+        """Scores (S, H, W) of the logits (C, H, W) of an image, and of the maps of scorers, (H, W) each, in order."""
         if self.scorers is None:
             return logits[1:] - logits[:1]
         start, scores = 0, []
         for scorer in self.scorers.values():
-            if 'features' not in scorer.needs:
+            if not reads_maps(scorer):
                 scores.append(scorer(dict(seg_logits=logits[None])))
                 continue
             part = maps[start:start + num_maps_of(scorer)]
@@ -223,11 +235,19 @@ class AnomalyMixin:
         return torch.cat(scores)
 
 
-def check_feature_scorer(model: nn.Module, scorer: Any) -> None:
-    """Raise ValueError where a scorer of features needs other outputs too, or names no layer of the model."""
+def reads_maps(scorer: Any) -> bool:
+    """Whether a scorer reads features or inputs, so that its maps are channels behind the logits."""
+    return bool({'features', 'inputs'} & set(scorer.needs))
+
+
+def check_map_scorer(model: nn.Module, scorer: Any) -> None:
+    """Raise ValueError where a scorer of features or inputs needs more than that, or names no layer of the model."""
     name = getattr(scorer, 'name', type(scorer).__name__)
+    if tuple(scorer.needs) == INPUT_NEEDS:
+        return
     if tuple(scorer.needs) != ('features', ):
-        raise ValueError(f"score {name!r} must need 'features' alone or not at all, it needs {tuple(scorer.needs)}")
+        raise ValueError(f"score {name!r} must need 'features' alone or not at all, or {INPUT_NEEDS}, it needs "
+                         f'{tuple(scorer.needs)}')
     layers = getattr(scorer, 'layers', None)
     if not isinstance(layers, tuple) or not layers or not all(isinstance(layer, str) for layer in layers):
         raise ValueError(f"score {name!r} needs features: it must have `layers`, such as ('backbone.layer4', ), got "
@@ -237,7 +257,7 @@ def check_feature_scorer(model: nn.Module, scorer: Any) -> None:
 
 
 def num_maps_of(scorer: Any) -> int:
-    """Number of maps that a scorer of features returns."""
+    """Number of maps that a scorer of features or inputs returns."""
     return getattr(scorer, 'num_maps', 1)
 
 

@@ -21,7 +21,8 @@ class AveragedMixin(AnomalyMixin):
     ``mutual_information`` of ``mgcda.scores``. Of :math:`\ln \bar p`, MSP and margin are as usual, energy is always 0.
 
     Raises:
-        ValueError: If the head is not one of several classes, there is no score, or one that reads features of a layer.
+        ValueError: If the head is not one of several classes, there is no score, or one that reads features of a layer
+            or the inputs.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -29,9 +30,9 @@ class AveragedMixin(AnomalyMixin):
         if self.scorers is None or self.out_channels < 2:
             raise ValueError(f'{type(self).__name__} needs a head of several classes and a score, such as '
                              "score='mutual_information'")
-        if self.feature_scorers:
-            names = [name for name, scorer in self.scorers.items() if scorer in self.feature_scorers]
-            raise ValueError(f'{type(self).__name__} has no scores of features: leave out {", ".join(names)}')
+        if self.map_scorers:
+            names = [name for name, scorer in self.scorers.items() if scorer in self.map_scorers]
+            raise ValueError(f'{type(self).__name__} has no scores of features or inputs: leave out {", ".join(names)}')
 
     def passes(self, inputs: Tensor, batch_img_metas: List[dict]) -> Iterator[Tensor]:
         """Class logits (N, C, H, W) of each prediction."""
