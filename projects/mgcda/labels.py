@@ -11,6 +11,8 @@ import numpy as np
 NORMAL = 0
 ANOMALY = 1
 IGNORE = 255
+#: An outlier among train ids, in the labels of segmentors that train with outliers.
+OUTLIER = 254
 
 #: Label ids of Cityscapes in the order of their train ids 0..18.
 CITYSCAPES_TRAIN_LABEL_IDS: Tuple[int, ...] = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32,
