@@ -30,7 +30,8 @@ from launch_utils import read_config  # noqa: E402
 from mgcda.datasets import CocoObjects  # noqa: E402
 from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample  # noqa: E402
 from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
-from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL  # noqa: E402
+from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,  # noqa: E402
+                          OUTLIER)
 
 SPLITS = ('train', 'val', 'test')
 #: So many label values are listed one by one in the table.
@@ -135,7 +136,7 @@ def check_set(report: SetReport, workers: int) -> None:
         report.problems.extend([*refused, f'it cannot be built: {type(error).__name__}: {error}'])
         return
     report.problems.extend(refused)
-    if not hasattr(dataset, 'target_map') or dataset.LABEL_CLASSES is not None:
+    if not hasattr(dataset, 'target_map') or set(dataset.allowed_targets) != {NORMAL, ANOMALY, IGNORE}:
         label_map = label_map_of(dataset)
         infos = [dict(info, label_map=label_map) for info in infos]
     report.has_anomalies = any(ANOMALY in info['label_map'].values() for info in infos)
@@ -164,9 +165,10 @@ def part_of(infos: List[dict], indices: Any) -> List[dict]:
 
 
 def label_map_of(dataset: BaseDataset) -> Dict[int, int]:
-    """Values that labels may hold that are classes, as those of MMSegmentation's data sets, as if all were normal."""
+    """Values that labels may hold that are classes, as those of MMSegmentation's data sets, as if these were normal."""
     if hasattr(dataset, 'target_map'):
-        return {value: IGNORE if target == IGNORE else NORMAL for value, target in dataset.target_map.items()}
+        kinds = {IGNORE: IGNORE, OUTLIER: ANOMALY}
+        return {value: kinds.get(target, NORMAL) for value, target in dataset.target_map.items()}
     if has_step(dataset, 'LabelIdToTrainId'):
         values = [*CITYSCAPES_TRAIN_LABEL_IDS, *CITYSCAPES_VOID_LABEL_IDS]
     else:

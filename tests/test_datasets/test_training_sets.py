@@ -57,7 +57,17 @@ def test_void_class_options(cityscapes):
     assert found == {0: 255, 3: 255, 4: 1, 5: 0, 7: 0, 26: 1, 33: 0}
 
 
+def test_void_class_among_classes(cityscapes):
+    results = void_class(cityscapes, pipeline=LOAD, targets='classes', anomaly_ids=(4, 26), ignore_ids=(0, 33))[0]
+    ids, target = results['label_ids'], results['gt_seg_map']
+    for i in range(34):
+        known = i in CITYSCAPES_TRAIN_LABEL_IDS and i not in (26, 33)
+        expected = 254 if i in (4, 26) else CITYSCAPES_TRAIN_LABEL_IDS.index(i) if known else 255
+        assert np.unique(target[ids == i]).tolist() == [expected], i
+
+
 @pytest.mark.parametrize('options, message', [
+    (dict(targets='class'), "targets must be 'binary' or 'classes', got 'class'"),
     (dict(anomaly_ids=(4, 34)), r'anomaly_ids must be label ids of Cityscapes \(0..33\), got \[34\]'),
     (dict(ignore_ids=(255, )), r'ignore_ids must be .* got \[255\]'),
     (dict(anomaly_ids=(4, 5), ignore_ids=(5, 6)), r'label ids \[5\] are both'),
@@ -268,6 +278,22 @@ def test_pasting_changes_nothing_outside_the_masks(cityscapes, coco, position):
         changed += (image[~outside] != before['img'][~outside]).mean()
     # the pixels are noise: inside the masks nearly all of them change
     assert changed / 6 > 0.9
+
+
+def test_pasted_objects_are_outliers_among_classes(cityscapes, coco):
+    paste = dict(type='PasteObjects', num_objects=2, scale=(0.2, 0.6))
+    binary, classes = (anomaly_mix(cityscapes, coco[0], pipeline=LOAD + [paste], **options)
+                       for options in (dict(), dict(targets='classes')))
+    train_ids = void_class(cityscapes, pipeline=LOAD, targets='classes', anomaly_ids=())
+    for i in range(6):
+        key = SampleKey(i, 3, i)
+        image, target = classes.composite(key)
+        same_image, marks = binary.composite(key)
+        np.testing.assert_array_equal(image, same_image)
+        np.testing.assert_array_equal(target == 254, marks == 1)
+        np.testing.assert_array_equal(target[marks != 1], train_ids[i]['gt_seg_map'][marks != 1])
+        np.testing.assert_array_equal(classes[key]['gt_seg_map'], target)
+        assert 0 < (marks == 1).sum() < marks.size
 
 
 class OneObject:

@@ -278,6 +278,13 @@ def test_lost_and_found_of_other_length(files: Path, check: Callable) -> None:
     assert 'cannot be built: ValueError: leftImg8bit/test holds 1 images, but test-NoKnown' in second
 
 
+def test_outliers_among_classes_count_as_anomalies(check: Callable) -> None:
+    binary = row_of(check()[1], 'OwnVoidClass')
+    edit_config("dataset_name='OwnVoidClass',", "dataset_name='OwnVoidClass', targets='classes',")
+    code, output = check()
+    assert code == 0 and row_of(output, 'OwnVoidClass') == binary
+
+
 def test_labels_that_are_classes(files: Path, check: Callable) -> None:
     (files / 'config.py').write_text("""
 test_dataloader = dict(

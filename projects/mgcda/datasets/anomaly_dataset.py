@@ -85,12 +85,16 @@ class AnomalyDataset(BaseSegDataset):
         self.refuse = raise_problem
         super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
-    @classmethod
-    def _check_label_map(cls, label_map: Dict[int, int]) -> Dict[int, int]:
+    @property
+    def allowed_targets(self) -> Tuple[int, ...]:
+        """What labels become."""
+        indices = (NORMAL, ANOMALY) if self.LABEL_CLASSES is None else range(len(self.LABEL_CLASSES))
+        return (*indices, IGNORE)
+
+    def _check_label_map(self, label_map: Dict[int, int]) -> Dict[int, int]:
         """Values 0..255 to targets, with integer keys (configs loaded from JSON have strings)."""
         table = {int(value): int(target) for value, target in label_map.items()}
-        indices = (NORMAL, ANOMALY) if cls.LABEL_CLASSES is None else range(len(cls.LABEL_CLASSES))
-        targets = (*indices, IGNORE)
+        targets = self.allowed_targets
         if any(not 0 <= value <= 255 or target not in targets for value, target in table.items()):
             raise ValueError(f'label_map must map values 0..255 to one of {targets}, got {label_map}')
         return table

@@ -21,6 +21,7 @@ class AnomalyMixDataset(VoidClassDataset):
     Args:
         objects: arguments of :class:`CocoObjects`: which objects.
         ignore_ids: label ids that are ignored; by default every id without a train id.
+        targets: as of :class:`VoidClassDataset`.
 
     Raises:
         ValueError: a maps_root, a pipeline without PasteObjects; as :class:`CocoObjects` and
@@ -50,9 +51,10 @@ class AnomalyMixDataset(VoidClassDataset):
 
     def prepare_data(self, idx: int) -> dict:
         """Run the pipeline on a sample that knows the objects."""
-        info = self.get_data_info(idx)
-        info['objects'] = self.objects
-        return self.pipeline(info)
+        return self.pipeline(self._info_with_objects(idx))
+
+    def _info_with_objects(self, idx: int) -> dict:
+        return dict(self.get_data_info(idx), objects=self.objects, anomaly_target=self.anomaly_target)
 
     def composite(self, key: SampleKey) -> Tuple[np.ndarray, np.ndarray]:
         """A composite as the first part of the pipeline, up to the pasting, makes it.
@@ -61,8 +63,7 @@ class AnomalyMixDataset(VoidClassDataset):
             Image BGR uint8 (H, W, 3), target uint8 (H, W).
         """
         with keyed_random(SampleKey.of(key)):
-            results = self.get_data_info(int(key))
-            results['objects'] = self.objects
+            results = self._info_with_objects(int(key))
             for step in self.pipeline.transforms:
                 results = step(results)
                 if isinstance(step, PasteObjects):

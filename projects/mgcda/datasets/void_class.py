@@ -1,24 +1,28 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, Optional, Sequence, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 from mmseg.registry import DATASETS
 
 from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,
-                          VOID_CLASS_ANOMALY_IDS)
+                          NUM_CITYSCAPES_CLASSES, OUTLIER, VOID_CLASS_ANOMALY_IDS)
 
 from .anomaly_dataset import AnomalyDataset
 
+BINARY, CLASSES = 'binary', 'classes'
 CITYSCAPES_IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
 
 
-def cityscapes_label_map(anomaly_ids: Sequence[int], ignore_ids: Optional[Sequence[int]] = None) -> Dict[int, int]:
+def cityscapes_label_map(anomaly_ids: Sequence[int],
+                         ignore_ids: Optional[Sequence[int]] = None,
+                         targets: str = BINARY) -> Dict[int, int]:
     """Table from Cityscapes label ids to targets.
 
     Args:
-        anomaly_ids: ids that become 1.
+        anomaly_ids: ids that become 1, or 254 among classes.
         ignore_ids: ids that become 255; by default every id without a train id that is no anomaly. All others
-            become 0.
+            become 0, or their train id.
+        targets: ``'binary'``, or ``'classes'``, where an id without a train id that is no anomaly is always ignored.
 
     Raises:
         ValueError: ids that Cityscapes does not have, or that are anomaly and ignored at once.
@@ -31,7 +35,10 @@ def cityscapes_label_map(anomaly_ids: Sequence[int], ignore_ids: Optional[Sequen
             raise ValueError(f'{name} must be label ids of Cityscapes (0..33), got {sorted(ids - known, key=str)}')
     if anomalies & ignored:
         raise ValueError(f'label ids {sorted(anomalies & ignored)} are both in anomaly_ids and in ignore_ids')
-    return {i: ANOMALY if i in anomalies else IGNORE if i in ignored else NORMAL for i in sorted(known)}
+    if targets == BINARY:
+        return {i: ANOMALY if i in anomalies else IGNORE if i in ignored else NORMAL for i in sorted(known)}
+    classes = {i: train_id for train_id, i in enumerate(CITYSCAPES_TRAIN_LABEL_IDS) if i not in ignored}
+    return {i: OUTLIER if i in anomalies else classes.get(i, IGNORE) for i in sorted(known)}
 
 
 @DATASETS.register_module()
@@ -41,9 +48,11 @@ class VoidClassDataset(AnomalyDataset):
     Args:
         anomaly_ids: label ids of ``gtFine`` that are anomalies; 4 (static) and 5 (dynamic) as in MGCDA.
         ignore_ids: label ids that are ignored; by default every other id without a train id.
+        targets: ``'binary'``: 0, 1 and 255. ``'classes'``, for segmentors that train with outliers: train ids, 254 for
+            the pixels of anomalies, and 255.
 
     Raises:
-        ValueError: as :func:`cityscapes_label_map`; FileNotFoundError, ValueError: as :class:`AnomalyDataset`.
+        ValueError: other targets; as :func:`cityscapes_label_map`; FileNotFoundError, ValueError: as :class:`AnomalyDataset`.
     """
 
     DEFAULT_NAME = 'VoidClass'
@@ -53,6 +62,7 @@ class VoidClassDataset(AnomalyDataset):
     def __init__(self,
                  anomaly_ids: Sequence[int] = VOID_CLASS_ANOMALY_IDS,
                  ignore_ids: Optional[Sequence[int]] = None,
+                 targets: str = BINARY,
                  data_prefix: dict = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
                  img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
                  seg_map_suffix: str = '_gtFine_labelIds.png',
@@ -60,9 +70,22 @@ class VoidClassDataset(AnomalyDataset):
         self.split = os.path.basename(os.path.normpath(data_prefix['img_path']))
         if 'label_map' in kwargs:
             raise ValueError(f'{type(self).__name__} takes no label_map: set anomaly_ids and ignore_ids')
+        if targets not in (BINARY, CLASSES):
+            raise ValueError(f'targets must be {BINARY!r} or {CLASSES!r}, got {targets!r}')
+        self.targets = targets
         super().__init__(
             data_prefix=data_prefix,
             img_suffix=img_suffix,
             seg_map_suffix=seg_map_suffix,
-            label_map=cityscapes_label_map(anomaly_ids, ignore_ids),
+            label_map=cityscapes_label_map(anomaly_ids, ignore_ids, targets),
             **kwargs)
+
+    @property
+    def allowed_targets(self) -> Tuple[int, ...]:
+        """What labels become."""
+        return super().allowed_targets if self.targets == BINARY else (*range(NUM_CITYSCAPES_CLASSES), OUTLIER, IGNORE)
+
+    @property
+    def anomaly_target(self) -> int:
+        """What pixels of anomalies become."""
+        return ANOMALY if self.targets == BINARY else OUTLIER

@@ -10,15 +10,15 @@ from ..image_io import read_plane
 from ..pairing import HIDDEN_LABELS
 
 # Marks label values that the data set does not know; no target has this value.
-_OUTSIDE = 254
+_OUTSIDE = 253
 
 
 def to_target(label: np.ndarray, label_map: Dict[int, int], path: str) -> np.ndarray:
-    """Map the values of a label file to 0, 1 and 255.
+    """Map the values of a label file to targets, such as 0, 1 and 255.
 
     Args:
         label: (H, W), integers.
-        label_map: value in the file -> 0, 1 or 255.
+        label_map: value in the file -> target.
         path: the file, for the message.
 
     Returns:
@@ -42,7 +42,9 @@ def to_target(label: np.ndarray, label_map: Dict[int, int], path: str) -> np.nda
 
 @TRANSFORMS.register_module()
 class LoadAnomalyAnnotations(BaseTransform):
-    """Load ``seg_map_path`` into ``gt_seg_map``, uint8 (H, W) with 0, 1 and 255 only, by the sample's ``label_map``.
+    """Load ``seg_map_path`` into ``gt_seg_map``, uint8 (H, W) with 0, 1 and 255, by the sample's ``label_map``.
+
+    Where the data set's targets are classes they are indices of these, 254 for outliers and 255.
 
     Args:
         keep_label_ids: also keep the values as stored, in ``label_ids``, for PasteObjects.

@@ -21,6 +21,8 @@ def _check_range(name: str, value: Sequence[float], low: float) -> Tuple[float, 
 class PasteObjects(BaseTransform):
     """Paste objects of the data set's ``objects`` into ``img`` and mark them as anomalies in ``gt_seg_map``.
 
+    The mark is the sample's ``anomaly_target``, 1 where it has none.
+
     Pixels outside the masks of the pasted objects keep their values, in the image and in the label. All choices come
     from NumPy's global generator, so that they follow the key of the sample.
 
@@ -77,9 +79,10 @@ class PasteObjects(BaseTransform):
         if self.position == 'road' and label_ids is None:
             raise ValueError("position='road' needs LoadAnomalyAnnotations(keep_label_ids=True) before PasteObjects")
         image, target = results['img'], results['gt_seg_map']
+        mark = results.pop('anomaly_target', ANOMALY)
         road = self._road(label_ids) if self.position == 'road' else None
         for _ in range(np.random.randint(self.num_objects[0], self.num_objects[1] + 1)):
-            self._paste_one(image, target, objects, road)
+            self._paste_one(image, target, objects, road, mark)
         return results
 
     def _road(self, label_ids: np.ndarray) -> Optional[np.ndarray]:
@@ -89,7 +92,7 @@ class PasteObjects(BaseTransform):
         road = np.flatnonzero(cv2.LUT(label_ids, table))
         return road if len(road) else None
 
-    def _paste_one(self, image: np.ndarray, target: np.ndarray, objects, road: Optional[np.ndarray]) -> None:
+    def _paste_one(self, image: np.ndarray, target: np.ndarray, objects, road: Optional[np.ndarray], mark: int) -> None:
         height, width = target.shape
         index = np.random.randint(len(objects))
         box_width, box_height = objects.box_size(index)
@@ -102,7 +105,7 @@ class PasteObjects(BaseTransform):
         x, y = self._place(size, (width, height), road)
         window = slice(y, y + size[1]), slice(x, x + size[0])
         cv2.copyTo(crop, mask, image[window])
-        target[window][mask > 0] = ANOMALY
+        target[window][mask > 0] = mark
 
     def _place(self, size: Tuple[int, int], image_size: Tuple[int, int],
                road: Optional[np.ndarray]) -> Tuple[int, int]:
