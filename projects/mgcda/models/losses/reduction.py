@@ -1,0 +1,24 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""What the losses of segmentors that train with outliers share: sets of pixels, and means over them."""
+from typing import Tuple
+
+import torch
+from torch import Tensor
+
+from mgcda.labels import OUTLIER
+
+
+def single_or_double(logits: Tensor) -> Tensor:
+    """float64 as it is, any other type as float32: no loss is computed in half precision."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def known_and_outliers(seg_label: Tensor, ignore_index: int = 255) -> Tuple[Tensor, Tensor]:
+    """Masks (N, H, W) of the pixels of known classes and of outliers (``mgcda.labels.OUTLIER``)."""
+    outlier = seg_label == OUTLIER
+    return (seg_label != ignore_index) & ~outlier, outlier
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the ``values`` where ``mask`` is true, 0 with a graph where it never is. Does not wait for the device."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
