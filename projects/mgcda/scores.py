@@ -13,11 +13,14 @@ probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
 ``energy``     :math:`-T \ln \sum_c \exp(z_c / T)`    unbounded
 =============  =====================================  ==========
 
+Of segmentors that are trained for it there are :func:`void_class`, whose last class is that of outliers, and those of
+prior networks, :func:`differential_entropy` and :func:`dirichlet_mutual_information`.
+
 Of several predictions for an image (``MCDropoutAnomalySegmentor``) there are :func:`predictive_entropy`,
 :func:`expected_entropy` and :func:`mutual_information`.
 
-The first three of the table are computed from the probabilities of the classes that are not the largest one, so that they keep
-ranking pixels where :math:`p_1` is 1 to rounding.
+The first three of the table are computed from the probabilities of the classes that are not the largest one, so that
+they keep ranking pixels where :math:`p_1` is 1 to rounding.
 
 A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads, and has a
 ``name`` for reports; :func:`build_score` makes one from a score function's name. Own functions join by
@@ -31,9 +34,11 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
+from mgcda import dirichlet
+
 __all__ = [
-    'Score', 'build_score', 'build_scores', 'energy', 'entropy', 'expected_entropy', 'margin', 'max_logit', 'msp',
-    'mutual_information', 'predictive_entropy'
+    'Score', 'build_score', 'build_scores', 'differential_entropy', 'dirichlet_mutual_information', 'energy', 'entropy',
+    'expected_entropy', 'margin', 'max_logit', 'msp', 'mutual_information', 'predictive_entropy', 'void_class'
 ]
 
 
@@ -93,6 +98,34 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     # Class by class: all of them at once would be another copy of the logits.
     rest = sum(torch.exp((plane - largest) / temperature) for plane in seg_logits.unbind(1))
     return -(largest + temperature * rest.log())
+
+
+@_register('seg_logits')
+def void_class(seg_logits: Tensor) -> Tensor:
+    """Log-odds ln(p / (1 - p)) of the last class, that of outliers (Blum et al., IJCV 2021), unbounded.
+
+    They rank pixels as its probability p does, also where that is 0 or 1 to rounding.
+    """
+    seg_logits = _checked(seg_logits)
+    return seg_logits[:, -1] - seg_logits[:, :-1].logsumexp(1)
+
+
+@_register('seg_logits')
+def differential_entropy(seg_logits: Tensor) -> Tensor:
+    """Differential entropy of the Dirichlet distribution of concentrations exp(z_c) (Malinin and Gales, NeurIPS 2018).
+
+    In nats, in (-inf, -ln (C - 1)!]. The logits are clamped to +-30.
+    """
+    return dirichlet.dirichlet_entropy(dirichlet.concentrations(_checked(seg_logits)))
+
+
+@_register('seg_logits')
+def dirichlet_mutual_information(seg_logits: Tensor) -> Tensor:
+    """Mutual information of class and class probabilities under that distribution (Malinin and Gales, NeurIPS 2018).
+
+    In nats, in [0, ln C]. The logits are clamped to +-30.
+    """
+    return dirichlet.dirichlet_mutual_information(dirichlet.concentrations(_checked(seg_logits)))
 
 
 @_register('mean_probabilities')
