@@ -204,6 +204,7 @@ def tiny_runner(cfg: Config, model: nn.Module, work_dir: Path) -> Runner:
     settings['default_hooks'] = {**settings.get('default_hooks', {}), 'checkpoint': None}
     settings['env_cfg'] = dict(dist_cfg=dict(backend='gloo'))
     settings['train_dataloader'] = tiny_dataloader(cfg)
+    settings.pop('load_from', None)  # weights that are not there
     return Runner(model=model, work_dir=str(work_dir), experiment_name='tiny', launcher='none', **settings)
 
 
