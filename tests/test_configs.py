@@ -191,7 +191,8 @@ def add_frozen_networks() -> Iterator[Callable[[nn.Module, Config], None]]:
 
 def tiny_runner(cfg: Config, model: nn.Module, work_dir: Path) -> Runner:
     """A run of one iteration with the config's optimizer, schedule, loop and hooks, on noise."""
-    known = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg', 'model', 'work_dir', 'launcher'}
+    left_out = {'self', 'cfg', 'model', 'work_dir', 'launcher', 'load_from'}
+    known = set(inspect.signature(Runner.__init__).parameters) - left_out
     settings = {
         key: value
         for key, value in cfg.items() if key in known and value and not key.startswith(('val_', 'test_'))
@@ -204,7 +205,6 @@ def tiny_runner(cfg: Config, model: nn.Module, work_dir: Path) -> Runner:
     settings['default_hooks'] = {**settings.get('default_hooks', {}), 'checkpoint': None}
     settings['env_cfg'] = dict(dist_cfg=dict(backend='gloo'))
     settings['train_dataloader'] = tiny_dataloader(cfg)
-    settings.pop('load_from', None)  # weights that are not there
     return Runner(model=model, work_dir=str(work_dir), experiment_name='tiny', launcher='none', **settings)
 
 
