@@ -6,6 +6,10 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from mgcda.labels import OUTLIER
+
+OUTLIER_LABELS = ('ignore', 'last_class')
+
 
 @MODELS.register_module()
 class PixelCrossEntropyLoss(nn.Module):
@@ -17,27 +21,40 @@ class PixelCrossEntropyLoss(nn.Module):
     batch that is ignored altogether gives 0, with a graph. Unlike :class:`mmseg.models.CrossEntropyLoss` it never
     waits for the device.
 
+    Outliers, label ``mgcda.labels.OUTLIER``, are ignored, too, or are a class of their own: that of a head with C + 1
+    channels, the void class (Blum et al., IJCV 2021), which the score ``void_class`` reads.
+
     Args:
         class_weight (Sequence[float], optional): A weight a class; SynBoost trains with (1.548, 8.039).
         loss_weight (float): Factor of the loss. Defaults to 1.
         loss_name (str): Name in the logs; starts with 'loss_'. Defaults to 'loss_ce'.
+        outliers (str): What outliers are: 'ignore', or 'last_class' for the last channel of the logits.
+
+    Raises:
+        ValueError: If ``loss_name`` or ``outliers`` is another.
     """
 
     def __init__(self,
                  class_weight: Optional[Sequence[float]] = None,
                  loss_weight: float = 1.0,
-                 loss_name: str = 'loss_ce') -> None:
+                 loss_name: str = 'loss_ce',
+                 outliers: str = 'ignore') -> None:
         super().__init__()
         if not loss_name.startswith('loss_'):
             raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
+        if outliers not in OUTLIER_LABELS:
+            raise ValueError(f'outliers must be one of {OUTLIER_LABELS}, got {outliers!r}')
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
         self.loss_weight = loss_weight
         self.loss_name = loss_name
+        self.outliers = outliers
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:
         """``seg_logits``: float (N, C, H, W); ``seg_label``: int64 (N, H, W). Returns a scalar."""
         seg_logits = seg_logits.float()
+        outlier_label = ignore_index if self.outliers == 'ignore' else seg_logits.size(1) - 1
+        seg_label = seg_label.masked_fill(seg_label == OUTLIER, outlier_label)
         total = F.cross_entropy(
             seg_logits, seg_label, weight=self.class_weight, ignore_index=ignore_index, reduction='sum')
         valid = seg_label != ignore_index
