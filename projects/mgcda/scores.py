@@ -13,8 +13,8 @@ probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
 ``energy``     :math:`-T \ln \sum_c \exp(z_c / T)`    unbounded
 =============  =====================================  ==========
 
-Of segmentors that are trained for it there are :func:`void_class`, whose last class is that of outliers, and those of
-prior networks, :func:`differential_entropy` and :func:`dirichlet_mutual_information`.
+Of segmentors that are trained for it there are :func:`void_class`, whose last class is that of outliers, those of prior
+networks, :func:`differential_entropy` and :func:`dirichlet_mutual_information`, :func:`pebal` and :func:`dense_hybrid`.
 
 Of several predictions for an image (``MCDropoutAnomalySegmentor``) there are :func:`predictive_entropy`,
 :func:`expected_entropy` and :func:`mutual_information`.
@@ -31,14 +31,17 @@ import inspect
 from typing import Any, Callable, Dict, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
 from mgcda import dirichlet
+from mgcda.blur import gaussian_blur
 
 __all__ = [
-    'Score', 'build_score', 'build_scores', 'differential_entropy', 'dirichlet_mutual_information', 'energy', 'entropy',
-    'expected_entropy', 'margin', 'max_logit', 'msp', 'mutual_information', 'predictive_entropy', 'void_class'
+    'Score', 'build_score', 'build_scores', 'dense_hybrid', 'differential_entropy', 'dirichlet_mutual_information',
+    'energy', 'entropy', 'expected_entropy', 'margin', 'max_logit', 'msp', 'mutual_information', 'pebal',
+    'predictive_entropy', 'void_class'
 ]
 
 
@@ -126,6 +129,34 @@ def dirichlet_mutual_information(seg_logits: Tensor) -> Tensor:
     In nats, in [0, ln C]. The logits are clamped to +-30.
     """
     return dirichlet.dirichlet_mutual_information(dirichlet.concentrations(_checked(seg_logits)))
+
+
+@_register('seg_logits')
+def pebal(seg_logits: Tensor, sigma: float = 1.0) -> Tensor:
+    """Free energy of all classes but the last, which is abstention (PEBAL, ECCV 2022), unbounded.
+
+    Smoothed by a Gaussian of ``sigma`` pixels, as by the authors' code; 0 for none.
+
+    Raises:
+        ValueError: If there are fewer than two other classes, ``sigma`` is negative, or the maps are too small for it.
+    """
+    return gaussian_blur(energy(seg_logits[:, :-1]), sigma)
+
+
+@_register('seg_logits', 'outlier_logits')
+def dense_hybrid(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
+    r"""Hybrid score :math:`\ln P(d_{out} \mid x) - \ln \hat p(x)` (DenseHybrid, ECCV 2022), unbounded.
+
+    The data-set posterior is the softmax of ``outlier_logits``, float (N, 2, H, W), of inlier and outlier; the
+    logarithm of the unnormalised density is the log-sum-exp of ``seg_logits``.
+
+    Raises:
+        ValueError: If ``outlier_logits`` have another shape.
+    """
+    if outlier_logits.dim() != 4 or outlier_logits.size(1) != 2:
+        raise ValueError(f'outlier_logits must be (N, 2, H, W), got {tuple(outlier_logits.shape)}')
+    inlier, outlier = outlier_logits.float().unbind(1)
+    return energy(seg_logits) + F.logsigmoid(outlier - inlier)
 
 
 @_register('mean_probabilities')
