@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .gaussian_mixture import ClassGaussianMixtures
 from .one_hot import one_hot_labels
 from .projector import Projector
 from .real_nvp import RealNVP
 from .spade import SPADE
 
-__all__ = ['Projector', 'RealNVP', 'SPADE', 'one_hot_labels']
+__all__ = ['ClassGaussianMixtures', 'Projector', 'RealNVP', 'SPADE', 'one_hot_labels']
