@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import log_softmax, logsumexp
 from torch.autograd import gradcheck
 
-from mgcda.blur import gaussian_blur
 from mgcda.labels import OUTLIER
 from mgcda.models.losses.pebal import (PEBALLoss, abstention_penalty, energy_margin_loss, energy_smoothness,
                                        energy_sparsity, known_energy, pixel_abstention_loss)
@@ -207,13 +206,6 @@ def test_descent_separates_outliers():
     assert energy[label == OUTLIER].min() > energy[(label != OUTLIER) & (label != 255)].max()
 
 
-@pytest.mark.parametrize('sigma', [0, .5, 1, 1.7])
-def test_blur_agrees_with_scipy(sigma):
-    maps = np.random.default_rng(1).normal(-9, 5, (2, 7, 9))
-    np.testing.assert_allclose(gaussian_blur(torch.tensor(maps), sigma).numpy(), blurred(maps, sigma), rtol=1e-12)
-    assert gaussian_blur(torch.tensor(maps).half(), sigma).dtype == torch.float16
-
-
 def test_stands_in_a_head_of_mmseg():
     head = FCNHead(in_channels=6, channels=6, num_convs=1, num_classes=5, loss_decode=dict(type='PEBALLoss'))
     logits, label = make_batch()
@@ -238,5 +230,3 @@ def test_bad_input():
         PEBALLoss()(torch.zeros(1, 3, 5, 5), torch.zeros(1, 1, 5, 5).long())
     with pytest.raises(ValueError, match='more than 3 pixels'):
         PEBALLoss()(torch.zeros(1, 3, 3, 5), torch.zeros(1, 3, 5).long())
-    with pytest.raises(ValueError, match='sigma must be'):
-        gaussian_blur(torch.zeros(1, 9, 9), -1)
