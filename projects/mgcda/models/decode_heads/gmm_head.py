@@ -32,7 +32,8 @@ class GMMHeadMixin:
     :class:`mmseg.models.decode_heads.decode_head.BaseDecodeHead`. The 1x1 convolution ``conv_seg`` then makes no
     logits but an embedding, which is layer-normalised and scaled to length 1; ``seg_logits`` (N, C, h, w), float32, are
     the log-likelihoods :math:`\log p(x | c)` of :class:`ClassGaussianMixtures`, in nats. So the scores of class logits
-    apply: ``max_logit`` is GMMSeg's, :math:`-\max_c \log p(x | c)`, ``energy`` is :math:`-\log \sum_c p(x | c)`.
+    apply: ``max_logit`` is :math:`-\max_c \log p(x | c)`, how unlikely a pixel is under the class that explains it best,
+    and ``energy`` is :math:`-\log \sum_c p(x | c)`.
 
     In training, ``forward(mode='loss')``,
 
@@ -45,7 +46,7 @@ class GMMHeadMixin:
 
     Values by default are those of the public code, which has no anomaly score, with these departures:
 
-    - densities sum over components, as in the paper's formula; there the largest one is taken;
+    - densities of classes sum over components; there the largest one is taken;
     - the memory is one a class and takes pixels whether they are classified right or not; in each step of EM all are
       assigned anew, softly. There, hard assignments choose one of M queues of 32000, up to 20 pixels a step each;
     - a step is made each iteration, not each fifth; momenta start low; means are not scaled to length 1;
