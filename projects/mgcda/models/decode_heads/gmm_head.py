@@ -32,8 +32,8 @@ class GMMHeadMixin:
     :class:`mmseg.models.decode_heads.decode_head.BaseDecodeHead`. The 1x1 convolution ``conv_seg`` then makes no
     logits but an embedding, which is layer-normalised and scaled to length 1; ``seg_logits`` (N, C, h, w), float32, are
     the log-likelihoods :math:`\log p(x | c)` of :class:`ClassGaussianMixtures`, in nats. So the scores of class logits
-    apply: ``max_logit`` is :math:`-\max_c \log p(x | c)`, how unlikely a pixel is under the class that explains it best,
-    and ``energy`` is :math:`-\log \sum_c p(x | c)`.
+    apply: ``max_logit`` is :math:`-\max_c \log p(x | c)`, how unlikely a pixel is under the class that explains it
+    best, and ``energy`` is :math:`-\log \sum_c p(x | c)`.
 
     In training, ``forward(mode='loss')``,
 
