@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
+from mgcda.blur import gaussian_blur
 from .fitted_score import valid
 from .moment_score import MomentScore
 
@@ -20,8 +21,8 @@ class SML(MomentScore):
     .. math:: s = -(z - \mu_c) / \sigma_c.
 
     Then scores next to boundaries of the prediction are replaced from outside (:func:`suppress_boundaries`), and all
-    are smoothed (:func:`smooth`), with the paper's sizes by default. A class that the training data lacks, or where
-    all logits are equal, is given mean and deviation of all classes together.
+    are smoothed by a dilated Gaussian, with the paper's sizes by default. A class that the training data lacks, or
+    where all logits are equal, is given mean and deviation of all classes together.
 
     Args:
         boundary_widths (Sequence[int]): Widths in pixels of the boundaries, one an iteration, even; () leaves them
@@ -89,7 +90,8 @@ class SML(MomentScore):
         if self.settings['boundary_widths']:
             scores = suppress_boundaries(scores, classes, self.settings['boundary_widths'])
         if self.settings['smoothing']:
-            scores = smooth(scores, *(self.settings[key] for key in ('kernel_size', 'dilation', 'sigma')))
+            settings = {key: self.settings[key] for key in ('kernel_size', 'dilation', 'sigma')}
+            scores = gaussian_blur(scores, padding='replicate', **settings)
         return scores
 
 
@@ -111,20 +113,6 @@ def suppress_boundaries(scores: Tensor, classes: Tensor, widths: Sequence[int]) 
         total, count = F.avg_pool2d(F.pad(pair, (1, 1, 1, 1), mode='replicate'), 3, stride=1).chunk(2, dim=1)
         scores = torch.where(inside & (count > 0.05), total / count, scores)  # one of nine neighbours is 0.11
     return scores[:, 0]
-
-
-def smooth(scores: Tensor, kernel_size: int, dilation: int, sigma: float) -> Tensor:
-    """Convolve scores (N, H, W) with a dilated Gaussian of sum 1, edges replicated."""
-    taps = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
-    kernel = torch.exp(-0.5 * (taps / sigma)**2)
-    kernel = (kernel / kernel.sum()).tolist()
-    reach = dilation * (kernel_size // 2)
-    x = F.pad(scores[:, None], (reach, ) * 4, mode='replicate')[:, 0]
-    for dim in (1, 2):  # sums of shifted maps, as convolutions may round to TF32 on a GPU
-        length = scores.shape[dim]
-        shifted = (x.narrow(dim, index * dilation, length) for index in range(kernel_size))
-        x = sum(weight * part for weight, part in zip(kernel, shifted))
-    return x
 
 
 def _cross_max(x: Tensor) -> Tensor:
