@@ -18,11 +18,11 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from launch_utils import (add_common_arguments, check_checkpoint_file, export_local_rank, load_config, start_gloo,
-                          stop_processes)
+from launch_utils import (add_common_arguments, check_checkpoint_file, export_local_rank, load_config,
+                          start_processes, stop_processes)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed
+from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import ProgressBar
@@ -202,14 +202,6 @@ def merge_ranks(scores: Dict[str, FittedScore]) -> None:
             other.load_state(state[0])
             merged.merge(other)
         score.load_state(merged.state())
-
-
-def start_processes(launcher: str) -> None:
-    """Start the process group of the launcher: NCCL where there is a GPU, gloo elsewhere."""
-    if not torch.cuda.is_available():
-        start_gloo(launcher)
-    elif launcher != 'none' and not is_distributed():
-        init_dist(launcher)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> Dict[str, List[str]]:

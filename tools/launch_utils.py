@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""What ``train.py`` and ``test.py`` share: arguments, checks of the config, launching without a GPU."""
+"""What the tools share: arguments, checks of the config, launching with and without a GPU."""
 import argparse
 import difflib
 import inspect
@@ -12,6 +12,7 @@ from typing import Any, Iterable, Optional, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
@@ -174,6 +175,14 @@ def start_gloo(launcher: str, timeout: int = 1800) -> None:
     if launcher != 'none' and not torch.distributed.is_initialized():
         export_ranks(launcher)
         torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+
+
+def start_processes(launcher: str) -> None:
+    """Start the process group of the launcher: NCCL where there is a GPU, gloo elsewhere."""
+    if not torch.cuda.is_available():
+        start_gloo(launcher)
+    elif launcher != 'none' and not is_distributed():
+        init_dist(launcher)
 
 
 def stop_processes() -> None:

@@ -4,9 +4,10 @@
     python tools/analysis_tools/benchmark_scores.py CONFIG --cfg-options model.backbone.depth=50
     python tools/analysis_tools/benchmark_scores.py CONFIG --device cuda --dtype float16
 
-Scores are computed of made-up logits (1, 19, H, W) at the size of the image, or of made-up features (1, D, H / 4, W / 4) and
-then brought to that size, as AnomalySegmentor does; what must be fitted is fitted on others like them. Every score runs in a
-process of its own, so that its peak memory is its own. CONFIG is that of a segmenter, which gets random weights.
+Scores are computed of made-up logits (1, 19, H, W) at the size of the image, or of made-up features (1, D, H / 4, W / 4)
+and then brought to that size, as AnomalySegmentor does; what must be fitted is fitted on others like them. Every score
+runs in a process of its own, so that its peak memory is its own. CONFIG is that of a segmenter, which gets random
+weights.
 """
 import argparse
 import json

@@ -23,12 +23,11 @@ from mmengine.dist import get_dist_info
 from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import (add_run_options, claim, device_of, read_frozen, start_processes, to_uint8,  # noqa: E402
-                        write_missing)
-
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import stop_processes  # noqa: E402
+from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from map_writer import add_run_options, claim, device_of, read_frozen, to_uint8, write_missing  # noqa: E402
 
 from mgcda.datasets.image_io import read_image  # noqa: E402
 from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
@@ -89,7 +88,8 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     frozen = read_frozen(args)
-    start_processes(args)
+    export_local_rank(args)
+    start_processes(args.launcher)
     names = find_images(args.images, args.suffixes)
     claim(args, SETTINGS_FILE, frozen.to_dict())
     kinds = MAP_KINDS if frozen.get('uncertainty', True) else REQUIRED_KINDS

@@ -32,12 +32,11 @@ import torch
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import (add_run_options, claim, device_of, read_frozen, start_processes, to_uint8,  # noqa: E402
-                        write_missing)
-
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import stop_processes  # noqa: E402
+from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from map_writer import add_run_options, claim, device_of, read_frozen, to_uint8, write_missing  # noqa: E402
 
 from mgcda.datasets.image_io import read_plane  # noqa: E402
 from mgcda.datasets.maps import REQUIRED_KINDS, map_files  # noqa: E402
@@ -138,7 +137,8 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     frozen = read_frozen(args)
-    start_processes(args)
+    export_local_rank(args)
+    start_processes(args.launcher)
     files = find_labels(args.cityscapes, args.split, args.instances)
     source = 'components' if next(iter(files.values()))[1] is None else 'ids'
     if args.min_area is None:

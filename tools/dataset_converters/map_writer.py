@@ -2,22 +2,18 @@
 """What the tools that write maps share: their options, their processes, and the loop that makes what is missing."""
 import argparse
 import os
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Callable, Dict, List
 
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import barrier, collect_results, get_dist_info, init_dist, is_distributed
+from mmengine.dist import barrier, collect_results, get_dist_info
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar, import_modules_from_strings
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import start_gloo  # noqa: E402
-
-from mgcda.files import claim_folder, write_png  # noqa: E402
+from mgcda.files import claim_folder, write_png
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +42,6 @@ def read_frozen(args: argparse.Namespace) -> Config:
     if frozen is None:
         raise ValueError(f'{args.config} has no model.frozen, the networks that make the maps')
     return frozen
-
-
-def start_processes(args: argparse.Namespace) -> None:
-    """Start the process group of the launcher: NCCL where there is a GPU, gloo elsewhere."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not torch.cuda.is_available():
-        start_gloo(args.launcher)
-    elif args.launcher != 'none' and not is_distributed():
-        init_dist(args.launcher)
 
 
 def device_of(args: argparse.Namespace) -> str:

@@ -52,7 +52,8 @@ class VoidClassDataset(AnomalyDataset):
             the pixels of anomalies, and 255.
 
     Raises:
-        ValueError: other targets; as :func:`cityscapes_label_map`; FileNotFoundError, ValueError: as :class:`AnomalyDataset`.
+        ValueError: other targets; as :func:`cityscapes_label_map`.
+        FileNotFoundError, ValueError: as :class:`AnomalyDataset`.
     """
 
     DEFAULT_NAME = 'VoidClass'

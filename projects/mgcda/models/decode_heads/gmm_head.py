@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, SampleList
 from torch import Tensor, nn
 
+from mgcda.models.losses.reduction import masked_mean
 from ..layers.gaussian_mixture import ClassGaussianMixtures, sample_classes
 
 
@@ -142,7 +143,7 @@ class GMMHeadMixin:
         log_likelihood = self.mixtures.log_likelihood(samples.flatten(0, 1)).flatten(1)  # (C * S, C * M)
         target = (first[:, None] + components).flatten()
         errors = F.cross_entropy(log_likelihood, target, reduction='none')
-        return (errors * drawn.flatten()).sum() / drawn.sum().clamp(min=1)
+        return masked_mean(errors, drawn.flatten())
 
 
 @MODELS.register_module()

@@ -110,7 +110,7 @@ class FittedScore:
         return self.state()
 
     def load_parameters(self, parameters: Dict[str, Tensor]) -> None:
-        """Take what was saved by :meth:`parameters`."""
+        """Take what was saved by :meth:`parameters`; the score is ready then."""
         self.load_state(parameters)
         self.finish()
 
@@ -125,7 +125,6 @@ class FittedScore:
             content = read_fitted(self.fitted)
             check_fit(self.fitted, content, self, model)
             self.load_parameters(content['state'])
-            self.ready = True
         self._require_fit()
 
     # Scoring

@@ -31,15 +31,16 @@ class FlowNLL(SampleScore):
     :math:`N_l = -\log p_l(x_l)`, in nats, resized bilinearly to the largest map of the layers, the score of a pixel is
 
     - :math:`N_l` of the only layer (``combine=None``),
-    - :math:`\min_l (N_l - \mathbb{E}[N_l])`, the expectation over the sample (``combine='minimum'``, "minimum NLL"): all
-      layers must find the pixel unlikely,
+    - :math:`\min_l (N_l - \mathbb{E}[N_l])`, the expectation over the sample (``combine='minimum'``, "minimum NLL"):
+      all layers must find the pixel unlikely,
     - the maximum of the same (``combine='maximum'``): one layer is enough, or
     - the logit :math:`\sum_l w_l N_l + b` of a logistic regression that tells void pixels of the training data from
       those with a class label, both weighted alike (``combine='logistic_regression'``).
 
-    The public code of the paper has no flows, and of the minimum only the name is known here. Sizes and training are chosen here, for minutes on a CPU: features are
-    standardised by the sample, noise keeps channels that are often constant (after a ReLU) from degenerate densities,
-    and Adam's step is annealed by a cosine. Of the sample, 10% are held out; the log says how the flow does there.
+    The public code of the paper has no flows, and of the minimum only the name is known here. Sizes and training are
+    chosen here, for minutes on a CPU: features are standardised by the sample, noise keeps channels that are often
+    constant (after a ReLU) from degenerate densities, and Adam's step is annealed by a cosine. Of the sample, 10% are
+    held out; the log says how the flow does there.
 
     Args:
         layers (Sequence[str]): The layers whose features (N, D_l, h_l, w_l) are read, such as 'backbone.layer4'.
@@ -142,6 +143,7 @@ class FlowNLL(SampleScore):
                              f'logistic regression needs as outliers: fit on others, or take combine={MINIMUM!r}')
         self.dims, self.flows, self.mean_nll = dims, flows, parameters['mean_nll']
         self.weights, self.bias = weights, bias
+        self.ready = True
 
     def _new_flows(self, dims: Sequence[int]) -> List['_FeatureFlow']:
         keys = ('num_steps', 'hidden_channels')

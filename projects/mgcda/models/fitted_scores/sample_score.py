@@ -59,7 +59,10 @@ class SampleScore(FittedScore):
         """The samples, on the CPU; empty before the first update."""
         if not self.samples:
             return {}
-        state = {f'{name}.{key}': value for name, sample in self.samples.items() for key, value in sample.state().items()}
+        state = {
+            f'{name}.{key}': value
+            for name, sample in self.samples.items() for key, value in sample.state().items()
+        }
         return dict(state, dims=torch.tensor(self.dims))
 
     def load_state(self, state: Dict[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, NORMAL
+from .reduction import masked_mean
 
 STRATEGIES = ('anomaly_aware', 'random')
 #: Stands for the logarithm of nothing: finite, so that gradients stay finite, and far below any similarity.
@@ -144,7 +145,7 @@ def cross_domain_contrast(anchors: Tensor,
             pairs = pairs & anchor_mask[:, None]
         if positive_mask is not None:
             pairs = pairs & positive_mask[None]
-        return terms.masked_fill(~pairs, 0).sum() / pairs.sum().clamp(min=1)
+        return masked_mean(terms, pairs)
 
 
 def _pool(values: Tensor, members: Sequence[int]) -> Tensor:

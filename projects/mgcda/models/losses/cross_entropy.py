@@ -7,6 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import OUTLIER
+from .reduction import check_loss_name
 
 OUTLIER_LABELS = ('ignore', 'last_class')
 
@@ -40,14 +41,12 @@ class PixelCrossEntropyLoss(nn.Module):
                  loss_name: str = 'loss_ce',
                  outliers: str = 'ignore') -> None:
         super().__init__()
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
         if outliers not in OUTLIER_LABELS:
             raise ValueError(f'outliers must be one of {OUTLIER_LABELS}, got {outliers!r}')
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = check_loss_name(loss_name)
         self.outliers = outliers
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from .reduction import known_and_outliers, masked_mean, single_or_double
+from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 
 
 def known_cross_entropy(seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255) -> Tensor:
@@ -89,14 +89,12 @@ class DenseHybridLoss(nn.Module):
         for name, value in weights.items():
             if not value >= 0:
                 raise ValueError(f'{name} must be at least 0, got {value}')
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
         self.likelihood_weight = likelihood_weight
         self.inlier_weight = inlier_weight
         self.posterior_weight = posterior_weight
         self.balanced_posterior = balanced_posterior
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = check_loss_name(loss_name)
 
     def forward(self,
                 seg_logits: Tensor,

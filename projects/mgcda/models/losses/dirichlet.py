@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mgcda.dirichlet import concentrations, dirichlet_kl_divergence
 from mgcda.labels import OUTLIER
-from .reduction import known_and_outliers, masked_mean, single_or_double
+from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 
 
 def target_concentrations(label: Tensor, num_classes: int, precision: float, smoothing: float) -> Tensor:
@@ -72,14 +72,12 @@ class DirichletPriorLoss(nn.Module):
             raise ValueError(f'smoothing must be in (0, 1 / number of classes), got {smoothing}')
         if not outlier_weight >= 0:
             raise ValueError(f'outlier_weight must be at least 0, got {outlier_weight}')
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
         self.precision = precision
         self.smoothing = smoothing
         self.outlier_weight = outlier_weight
         self.reverse = reverse
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = check_loss_name(loss_name)
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:
         """``seg_logits``: float (N, C, H, W); ``seg_label``: int64 (N, H, W). Returns a scalar, float32.

@@ -4,7 +4,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import OUTLIER
-from .reduction import masked_mean, single_or_double
+from .reduction import check_loss_name, masked_mean, single_or_double
 
 
 def max_entropy_loss(seg_logits: Tensor, outlier_mask: Tensor) -> Tensor:
@@ -40,10 +40,8 @@ class MaxEntropyLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 0.9, loss_name: str = 'loss_max_entropy') -> None:
         super().__init__()
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = check_loss_name(loss_name)
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:
         """``seg_logits``: float (N, C, H, W); ``seg_label``: int64 (N, H, W). Returns a scalar."""

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.blur import gaussian_blur
-from .reduction import known_and_outliers, masked_mean, single_or_double
+from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 
 OUTLIER_TARGETS = ('known', 'abstention')
 SMOOTHNESS = ('squared', 'absolute')
@@ -177,8 +177,6 @@ class PEBALLoss(nn.Module):
             raise ValueError(f'min_penalty must be above 0, got {min_penalty}')
         if not m_in <= m_out:
             raise ValueError(f'm_in must be at most m_out, got {m_in} and {m_out}')
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
         self.penalty_sigma = penalty_sigma
         self.detach_penalty = detach_penalty
         self.min_penalty = min_penalty
@@ -191,7 +189,7 @@ class PEBALLoss(nn.Module):
         self.sparsity = sparsity
         self.sparsity_weight = sparsity_weight
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = check_loss_name(loss_name)
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:
         """Loss of ``seg_logits``, float (N, C + 1, H, W), and ``seg_label``, int64 (N, H, W); a scalar.

@@ -1,11 +1,18 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""What the losses of segmentors that train with outliers share: sets of pixels, and means over them."""
+"""What losses share: their names, sets of pixels, and means over them."""
 from typing import Tuple
 
 import torch
 from torch import Tensor
 
 from mgcda.labels import OUTLIER
+
+
+def check_loss_name(loss_name: str) -> str:
+    """The name of a loss in the logs; ValueError where it does not start with 'loss_', which MMEngine sums up."""
+    if not loss_name.startswith('loss_'):
+        raise ValueError(f"loss_name must start with 'loss_', got {loss_name!r}")
+    return loss_name
 
 
 def single_or_double(logits: Tensor) -> Tensor:
