@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS
 from official_layouts import IMAGE_SIZE, LayoutWriter, write_layouts
 
 from mgcda.datasets import MAP_KINDS
-from mgcda.labels import CITYSCAPES_CLASSES
+from mgcda.labels import CITYSCAPES_CLASSES, IGNORE, OUTLIER
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'synboost_train')
@@ -123,6 +123,37 @@ def test_cityscapes_stands_beside_the_benchmarks(benchmarks, monkeypatch):
     assert [sample.dataset_name for sample in samples] == ['Cityscapes'] * 2 + ['RoadAnomaly'] * 2
     for sample in samples[:2]:
         assert sample.gt_sem_seg.data.shape == (1, *IMAGE_SIZE) and sample.label_classes == CITYSCAPES_CLASSES
+
+
+#: Config -> size (H, W) of its training samples, names of the sets that it tests on.
+OUTLIERS = dict(
+    toy_outliers=((128, 256), ('ToyRoadAnomaly', 'ToyFishyscapes', 'ToyCityscapes')),
+    cityscapes256_outliers=((256, 512), ('RoadAnomaly', 'Cityscapes')),
+    cityscapes_outliers=((512, 1024), (*PAPER, 'Cityscapes')))
+
+
+@pytest.mark.parametrize('name', OUTLIERS)
+def test_configs_with_outliers_among_classes(benchmarks, monkeypatch, name):
+    monkeypatch.chdir(benchmarks)
+    size, test_sets = OUTLIERS[name]
+    for batch in load(name, 'train_dataloader'):
+        samples = batch['data_samples']
+        assert [sample.domain for sample in samples] == [0] * 4 + [1] * 4
+        assert all(x.shape == (3, *size) and x.dtype == torch.uint8 for x in batch['inputs'])
+        for sample in samples:
+            labels = set(sample.gt_sem_seg.data.unique().tolist())
+            assert sample.gt_sem_seg.data.shape == (1, *size) and labels <= {*range(19), OUTLIER, IGNORE}
+        assert all(OUTLIER in sample.gt_sem_seg.data for sample in samples[4:])
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    plain = DATASETS.build(cfg.plain)
+    assert plain.domain == 0 and OUTLIER not in plain[0]['data_samples'].gt_sem_seg.data
+    for split in ('val', 'test'):
+        assert cfg[f'{split}_evaluator'] == dict(type='AnomalyMetric')
+        samples = [sample for batch in load(name, f'{split}_dataloader') for sample in batch['data_samples']]
+        assert Counter(sample.dataset_name for sample in samples) == dict.fromkeys(test_sets, 2)
+        for sample in samples:
+            assert sample.gt_sem_seg.data.shape == (1, *IMAGE_SIZE)
+            assert ('label_classes' in sample) == ('Cityscapes' in sample.dataset_name)
 
 
 @pytest.mark.parametrize('name', TEST)

@@ -1,0 +1,34 @@
+# Cityscapes squeezed to 256x256, at 512x256, with outliers among the classes, for segmentors that train with outliers:
+# void pixels, and objects of COCO pasted during training. Tested on RoadAnomaly, and on the classes of the validation
+# images.
+_base_ = './benchmarks.py'
+resize = dict(type='Resize', scale=(512, 256), keep_ratio=False, backend='pillow')
+load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), resize]
+paste = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
+pack = [dict(type='RandomFlip', prob=0.5), dict(type='PackDissimilarityInputs')]
+streets = dict(targets='classes', data_root='data/cityscapes256/')
+objects = dict(data_root='data/coco_objects', ann_file='annotations/instances.json', img_path='images', min_area=1500)
+void_class = dict(type='VoidClassDataset', dataset_name='VoidClass256', pipeline=load + pack, **streets)
+anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
+# The same images without outliers, in the place of void_class.
+plain = dict(void_class, dataset_name='Plain256', anomaly_ids=())
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DomainBalancedSampler', batch_size=8, num_per_domain=4),
+    dataset=dict(type='MultiDomainDataset', datasets=[void_class, anomaly_mix]))
+test_pipeline = [
+    dict(type='LoadImage'), resize,
+    dict(type='LoadAnomalyAnnotations'),
+    dict(type='PackDissimilarityInputs')
+]
+road_anomaly = dict(_base_.road_anomaly, pipeline=test_pipeline)
+cityscapes = dict(_base_.cityscapes, data_root='data/cityscapes256/', pipeline=test_pipeline)
+test_dataloader = dict(
+    _base_.test_dataloader,
+    num_workers=1,
+    persistent_workers=False,
+    dataset=dict(type='ConcatDataset', datasets=[road_anomaly, cityscapes]))
+val_dataloader = test_dataloader
+val_evaluator = _base_.test_evaluator

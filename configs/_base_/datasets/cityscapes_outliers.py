@@ -1,0 +1,30 @@
+# Cityscapes at its full size with outliers among the classes, for segmentors that train with outliers: void pixels, and
+# objects of COCO pasted into the crops during training. Tested on the test sets of the paper, and on the classes of the
+# validation images.
+_base_ = './benchmarks.py'
+crop_size = (512, 1024)  # (H, W)
+load = [
+    dict(type='LoadImage'),
+    dict(type='LoadAnomalyAnnotations'),
+    dict(type='RandomResize', scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75)
+]
+paste = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
+pack = [dict(type='RandomFlip', prob=0.5), dict(type='PackDissimilarityInputs')]
+streets = dict(targets='classes', data_root='data/cityscapes/')
+objects = dict(
+    data_root='data/coco/', ann_file='annotations/instances_train2017.json', img_path='train2017', min_area=1500)
+void_class = dict(type='VoidClassDataset', pipeline=load + pack, **streets)
+anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
+# The same images without outliers, in the place of void_class.
+plain = dict(void_class, dataset_name='Plain', anomaly_ids=())
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DomainBalancedSampler', batch_size=8, num_per_domain=4),
+    dataset=dict(type='MultiDomainDataset', datasets=[void_class, anomaly_mix]))
+test_dataloader = dict(
+    dataset=dict(datasets=[_base_.fs_lost_and_found, _base_.fs_static, _base_.road_anomaly, _base_.cityscapes]))
+val_dataloader = dict(_base_.test_dataloader, dataset=dict(type='ConcatDataset', **test_dataloader['dataset']))
+val_evaluator = _base_.test_evaluator

@@ -1,0 +1,26 @@
+# The toy streets with outliers among the classes, for segmentors that train with outliers: void pixels, and objects
+# pasted during training. Tested on both toy benchmarks and on the classes of the validation streets.
+_base_ = './toy_streets.py'
+resize = dict(type='Resize', scale=(256, 128), keep_ratio=False)
+load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), resize]
+paste = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
+pack = [dict(type='RandomFlip', prob=0.5), dict(type='PackDissimilarityInputs')]
+streets = dict(targets='classes', data_root='data/toy/cityscapes', maps_root=None)
+objects = dict(data_root='data/toy/coco', ann_file='annotations/instances.json', img_path='images', min_area=200)
+void_class = dict(type='VoidClassDataset', dataset_name='ToyVoidClass', pipeline=load + pack, **streets)
+anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
+# The same streets without outliers, in the place of void_class.
+plain = dict(void_class, dataset_name='ToyPlain', anomaly_ids=())
+train_dataloader = dict(dataset=dict(datasets=[void_class, anomaly_mix]))
+test_pipeline = [
+    dict(type='LoadImage'), resize,
+    dict(type='LoadAnomalyAnnotations'),
+    dict(type='PackDissimilarityInputs')
+]
+test_dataloader = dict(
+    dataset=dict(datasets=[
+        dict(_base_.road_anomaly, pipeline=test_pipeline),
+        dict(_base_.fishyscapes, pipeline=test_pipeline),
+        dict(_base_.cityscapes, pipeline=test_pipeline)
+    ]))
+val_dataloader = test_dataloader
