@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Scores of PEBAL and DenseHybrid."""
+"""Scores of the void class, of an outlier head, of PEBAL and of DenseHybrid."""
 import numpy as np
 import pytest
 import torch
@@ -18,7 +18,7 @@ def make_logits(channels, dtype=torch.float32, scale=8.):
 def test_pebal_agrees_with_float64(dtype, sigma):
     logits = make_logits(6, dtype)
     scores = build_score(dict(type='pebal', sigma=sigma))(dict(seg_logits=logits))
-    expected = -logsumexp(logits[:, :5].double().numpy(), axis=1)
+    expected = -logsumexp(logits.double().numpy(), axis=1)
     if sigma:
         expected = np.stack([gaussian_filter(e, sigma, mode='mirror', radius=round(3 * sigma)) for e in expected])
     assert scores.shape == (2, 9, 11) and scores.dtype == torch.float32
@@ -27,11 +27,17 @@ def test_pebal_agrees_with_float64(dtype, sigma):
         assert torch.equal(scores, build_score('pebal')(dict(seg_logits=logits)))
 
 
-def test_pebal_does_not_read_abstention():
-    logits = make_logits(4)
-    other = logits.clone()
-    other[:, -1] += 5
-    assert torch.equal(*(build_score('pebal')(dict(seg_logits=values)) for values in (logits, other)))
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.float64])
+def test_log_odds_of_outliers_agree_with_float64(dtype):
+    logits, void, outlier_logits = make_logits(5, dtype), make_logits(1, dtype), make_logits(2, dtype)
+    scores = build_score('void_class')(dict(seg_logits=logits, outlier_logits=void))
+    posterior = log_softmax(np.concatenate([logits.double().numpy(), void.double().numpy()], axis=1), axis=1)
+    expected = posterior[:, -1] - logsumexp(posterior[:, :-1], axis=1)
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-5, atol=1e-5)
+    scores = build_score('outlier_posterior')(dict(outlier_logits=outlier_logits))
+    posterior = log_softmax(outlier_logits.double().numpy(), axis=1)
+    np.testing.assert_allclose(scores.numpy(), posterior[:, 1] - posterior[:, 0], rtol=1e-5, atol=1e-5)
+    assert scores.shape == (2, 9, 11) and scores.dtype == torch.float32
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.float64])
@@ -61,10 +67,13 @@ def test_extreme_logits_stay_finite():
 
 def test_bad_input():
     with pytest.raises(ValueError, match='at least two classes'):
-        build_score('pebal')(dict(seg_logits=torch.zeros(1, 2, 5, 5)))
+        build_score('pebal')(dict(seg_logits=torch.zeros(1, 1, 5, 5)))
     with pytest.raises(ValueError, match='sigma must be'):
         build_score(dict(type='pebal', sigma=-1))(dict(seg_logits=torch.zeros(1, 3, 5, 5)))
     with pytest.raises(ValueError, match=r"needs the outputs \['outlier_logits'\]"):
         build_score('dense_hybrid')(dict(seg_logits=torch.zeros(1, 3, 5, 5)))
     with pytest.raises(ValueError, match='outlier_logits must be'):
         build_score('dense_hybrid')(dict(seg_logits=torch.zeros(1, 3, 5, 5), outlier_logits=torch.zeros(1, 1, 5, 5)))
+    for name, number in (('void_class', 2), ('outlier_posterior', 1)):
+        with pytest.raises(ValueError, match='outlier_logits must be'):
+            build_score(name)(dict(seg_logits=torch.zeros(1, 3, 5, 5), outlier_logits=torch.zeros(1, number, 5, 5)))

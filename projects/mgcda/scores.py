@@ -13,8 +13,9 @@ probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
 ``energy``     :math:`-T \ln \sum_c \exp(z_c / T)`    unbounded
 =============  =====================================  ==========
 
-Of segmentors that are trained for it there are :func:`void_class`, whose last class is that of outliers, those of prior
-networks, :func:`differential_entropy` and :func:`dirichlet_mutual_information`, :func:`pebal` and :func:`dense_hybrid`.
+Of segmentors that are trained for it there are :func:`differential_entropy` and :func:`dirichlet_mutual_information` of
+prior networks, :func:`pebal`, and those that read ``outlier_logits`` besides: :func:`void_class`,
+:func:`outlier_posterior` and :func:`dense_hybrid`.
 
 Of several predictions for an image (``MCDropoutAnomalySegmentor``) there are :func:`predictive_entropy`,
 :func:`expected_entropy` and :func:`mutual_information`.
@@ -40,8 +41,8 @@ from mgcda.blur import gaussian_blur
 
 __all__ = [
     'Score', 'build_score', 'build_scores', 'dense_hybrid', 'differential_entropy', 'dirichlet_mutual_information',
-    'energy', 'entropy', 'expected_entropy', 'margin', 'max_logit', 'msp', 'mutual_information', 'pebal',
-    'predictive_entropy', 'void_class'
+    'energy', 'entropy', 'expected_entropy', 'margin', 'max_logit', 'msp', 'mutual_information', 'outlier_posterior',
+    'pebal', 'predictive_entropy', 'void_class'
 ]
 
 
@@ -103,14 +104,30 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     return -(largest + temperature * rest.log())
 
 
-@_register('seg_logits')
-def void_class(seg_logits: Tensor) -> Tensor:
-    """Log-odds ln(p / (1 - p)) of the last class, that of outliers (Blum et al., IJCV 2021), unbounded.
+@_register('seg_logits', 'outlier_logits')
+def void_class(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
+    """Log-odds ln(p / (1 - p)) of the class C + 1, that of outliers (Blum et al., IJCV 2021), unbounded.
 
-    They rank pixels as its probability p does, also where that is 0 or 1 to rounding.
+    They rank pixels as its probability p does, also where that is 0 or 1 to rounding. ``outlier_logits``: float (N, 1,
+    H, W).
+
+    Raises:
+        ValueError: If ``outlier_logits`` have another shape.
     """
-    seg_logits = _checked(seg_logits)
-    return seg_logits[:, -1] - seg_logits[:, :-1].logsumexp(1)
+    return _outlier_channels(outlier_logits, 1)[0] - _checked(seg_logits).logsumexp(1)
+
+
+@_register('outlier_logits')
+def outlier_posterior(outlier_logits: Tensor) -> Tensor:
+    """Log-odds of outlier against inlier, of a head of its own (Bevandic et al., GCPR 2019), unbounded.
+
+    ``outlier_logits``: float (N, 2, H, W), of inlier and outlier.
+
+    Raises:
+        ValueError: If ``outlier_logits`` have another shape.
+    """
+    inlier, outlier = _outlier_channels(outlier_logits, 2)
+    return outlier - inlier
 
 
 @_register('seg_logits')
@@ -133,14 +150,14 @@ def dirichlet_mutual_information(seg_logits: Tensor) -> Tensor:
 
 @_register('seg_logits')
 def pebal(seg_logits: Tensor, sigma: float = 1.0) -> Tensor:
-    """Free energy of all classes but the last, which is abstention (PEBAL, ECCV 2022), unbounded.
+    """Free energy of the classes, without abstention (PEBAL, ECCV 2022), unbounded.
 
     Smoothed by a Gaussian of ``sigma`` pixels, as by the authors' code; 0 for none.
 
     Raises:
-        ValueError: If there are fewer than two other classes, ``sigma`` is negative, or the maps are too small for it.
+        ValueError: If ``sigma`` is negative, or the maps are too small for it.
     """
-    return gaussian_blur(energy(seg_logits[:, :-1]), sigma)
+    return gaussian_blur(energy(seg_logits), sigma)
 
 
 @_register('seg_logits', 'outlier_logits')
@@ -153,10 +170,7 @@ def dense_hybrid(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
     Raises:
         ValueError: If ``outlier_logits`` have another shape.
     """
-    if outlier_logits.dim() != 4 or outlier_logits.size(1) != 2:
-        raise ValueError(f'outlier_logits must be (N, 2, H, W), got {tuple(outlier_logits.shape)}')
-    inlier, outlier = outlier_logits.float().unbind(1)
-    return energy(seg_logits) + F.logsigmoid(outlier - inlier)
+    return energy(seg_logits) + F.logsigmoid(outlier_posterior(outlier_logits))
 
 
 @_register('mean_probabilities')
@@ -294,6 +308,13 @@ def _checked(seg_logits: Tensor) -> Tensor:
         raise ValueError('seg_logits must be (N, C, H, W) with at least two classes, '
                          f'got {tuple(seg_logits.shape)}')
     return seg_logits.float()
+
+
+def _outlier_channels(outlier_logits: Tensor, number: int) -> Tuple[Tensor, ...]:
+    """Planes (N, H, W), float32, of the logits of outliers, of which there must be a number."""
+    if outlier_logits.dim() != 4 or outlier_logits.size(1) != number:
+        raise ValueError(f'outlier_logits must be (N, {number}, H, W), got {tuple(outlier_logits.shape)}')
+    return outlier_logits.float().unbind(1)
 
 
 def _other_probabilities(seg_logits: Tensor) -> Tensor:

@@ -10,10 +10,15 @@ from scipy.special import log_softmax, logsumexp
 from torch.autograd import gradcheck
 
 from mgcda.labels import OUTLIER
-from mgcda.models.losses.dense_hybrid import (DenseHybridLoss, data_likelihood_loss, dataset_posterior_loss,
-                                              known_cross_entropy)
+from mgcda.models.losses import (DenseHybridLoss, OutlierHeadLoss, data_likelihood_loss, dataset_posterior_loss,
+                                 known_cross_entropy)
 
 LABELS = ('mixed', 'known', 'outliers', 'ignored')
+
+
+def together(logits, outlier_logits):
+    """What a head with an outlier head gives."""
+    return torch.cat([torch.as_tensor(logits), torch.as_tensor(outlier_logits)], dim=1)
 
 
 def mean(values):
@@ -56,14 +61,21 @@ def make_batch(kind='mixed', scale=3., num_known=4, size=(5, 7)):
 def test_agrees_with_float64(kind, options):
     logits, outlier_logits, label = make_batch(kind)
     expected = reference(logits, outlier_logits, label, **options)
-    loss, target = DenseHybridLoss(**options), torch.tensor(label)
-    double = torch.tensor(logits), target, torch.tensor(outlier_logits)
-    assert loss(*double).item() == pytest.approx(expected, rel=1e-12)
-    single = loss(double[0].float(), target, double[2].float())
+    loss, target, values = DenseHybridLoss(**options), torch.tensor(label), together(logits, outlier_logits)
+    assert loss(values, target, weight=None, ignore_index=255).item() == pytest.approx(expected, rel=1e-12)
+    single = loss(values.float(), target)
     assert single.dtype == torch.float32 and single.shape == ()
     assert single.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    without = reference(logits, outlier_logits, label, **{**options, 'posterior_weight': 0})
-    assert loss(double[0], target, weight=None, ignore_index=255).item() == pytest.approx(without, rel=1e-12)
+
+
+@pytest.mark.parametrize('kind', LABELS)
+@pytest.mark.parametrize('options', [dict(), dict(posterior_weight=.7, balanced_posterior=True)])
+def test_outlier_head_is_without_the_likelihood(kind, options):
+    logits, outlier_logits, label = make_batch(kind)
+    expected = reference(logits, outlier_logits, label, **{'posterior_weight': .2, **options}, likelihood_weight=0)
+    loss, values = OutlierHeadLoss(**options), together(logits, outlier_logits)
+    assert loss(values, torch.tensor(label)).item() == pytest.approx(expected, rel=1e-12)
+    assert loss(values.half(), torch.tensor(label)).dtype == torch.float32
 
 
 @pytest.mark.parametrize('kind', LABELS)
@@ -72,29 +84,29 @@ def test_gradients(kind, options):
     logits, outlier_logits, label = make_batch(kind, num_known=3, size=(3, 4))
     loss, label = DenseHybridLoss(**options), torch.tensor(label)
     values = torch.tensor(logits, requires_grad=True), torch.tensor(outlier_logits, requires_grad=True)
-    assert gradcheck(lambda seg, binary: loss(seg, label, binary), values)
+    assert gradcheck(lambda seg, binary: loss(together(seg, binary), label), values)
 
 
 def test_half_precision_is_computed_in_single():
     logits, outlier_logits, label = map(torch.tensor, make_batch())
-    half = logits.half().requires_grad_(), outlier_logits.half().requires_grad_()
+    half = together(logits, outlier_logits).half().requires_grad_()
     with torch.autocast('cpu', torch.bfloat16):
-        loss = DenseHybridLoss()(half[0], label, half[1])
+        loss = DenseHybridLoss()(half, label)
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, DenseHybridLoss()(logits.half().float(), label, outlier_logits.half().float()))
+    assert torch.equal(loss, DenseHybridLoss()(half.float(), label))
     loss.backward()
-    assert all(values.grad.isfinite().all() and values.grad.any() for values in half)
+    assert half.grad.isfinite().all() and half.grad.any()
 
 
 @pytest.mark.parametrize('kind', LABELS)
 @pytest.mark.parametrize('scale', [0, 1e4, 6e4])
 def test_extreme_logits_stay_finite(kind, scale):
     logits, outlier_logits, label = make_batch(kind)
-    values = [torch.tensor(np.sign(v) * scale, dtype=torch.float16).requires_grad_() for v in (logits, outlier_logits)]
+    values = (together(logits, outlier_logits).sign() * scale).half().requires_grad_()
     for options in (dict(), dict(inlier_weight=1, balanced_posterior=True)):
-        loss = DenseHybridLoss(**options)(values[0], torch.tensor(label), values[1])
+        loss = DenseHybridLoss(**options)(values, torch.tensor(label))
         assert loss.isfinite()
-        assert not any(grad.isnan().any() for grad in torch.autograd.grad(loss, values))
+        assert not torch.autograd.grad(loss, values)[0].isnan().any()
         if kind == 'ignored':
             assert loss == 0
 
@@ -111,18 +123,17 @@ def test_worked_by_hand():
     assert dataset_posterior_loss(binary, label).item() == pytest.approx(posterior / 2)
     assert dataset_posterior_loss(binary, label, balanced=True).item() == pytest.approx(posterior)
     expected = np.log(4) + .03 * np.log(6) + .15 * posterior
-    assert DenseHybridLoss()(logits, label, binary).item() == pytest.approx(expected)
-    assert DenseHybridLoss(loss_weight=2)(logits, label, binary).item() == pytest.approx(2 * expected)
+    assert DenseHybridLoss()(together(logits, binary), label).item() == pytest.approx(expected)
+    assert DenseHybridLoss(loss_weight=2)(together(logits, binary), label).item() == pytest.approx(2 * expected)
 
 
 def test_stands_in_a_head_of_mmseg():
     head = FCNHead(in_channels=6, channels=6, num_convs=1, num_classes=4, loss_decode=dict(type='DenseHybridLoss'))
-    logits, _, label = make_batch()
+    logits, outlier_logits, label = make_batch()
     samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.tensor(y)[None])) for y in label]
-    logits, label = torch.tensor(logits), torch.tensor(label)
-    losses = head.loss_by_feat(logits, samples)
-    expected = DenseHybridLoss()(logits, label)
-    assert losses['loss_dense_hybrid'].item() == pytest.approx(expected.item())
+    values = together(logits, outlier_logits)
+    losses = head.loss_by_feat(values, samples)
+    assert losses['loss_dense_hybrid'].item() == pytest.approx(DenseHybridLoss()(values, torch.tensor(label)).item())
 
 
 def test_bad_input():
@@ -131,10 +142,10 @@ def test_bad_input():
                              (dict(loss_name='hybrid'), "loss_name must start with 'loss_'")):
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type='DenseHybridLoss', **options))
+        if 'likelihood_weight' not in options:
+            with pytest.raises(ValueError, match=message):
+                MODELS.build(dict(type='OutlierHeadLoss', **options))
     label = torch.zeros(1, 5, 5).long()
-    with pytest.raises(ValueError, match='seg_logits must be'):
-        DenseHybridLoss()(torch.zeros(1, 3, 4, 5), label)
-    with pytest.raises(ValueError, match='outlier_logits must be'):
-        DenseHybridLoss()(torch.zeros(1, 3, 5, 5), label, torch.zeros(1, 5, 5))
-    with pytest.raises(ValueError, match='two channels'):
-        DenseHybridLoss()(torch.zeros(1, 3, 5, 5), label, torch.zeros(1, 1, 5, 5))
+    for shape in ((1, 5, 4, 5), (1, 3, 5, 5), (5, 5, 5)):
+        with pytest.raises(ValueError, match=r'seg_logits must be \(N, C \+ 2, H, W\).*num_logits=2'):
+            DenseHybridLoss()(torch.zeros(shape), label)

@@ -7,16 +7,19 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from mmseg.utils import OptConfigType, OptSampleList, SampleList
+from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
-from mgcda.scores import build_scores
+from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
+from mgcda.scores import Score, build_scores
+from ..layers import OutlierClassifier
+from .host_taps import HostTaps
 from .layer_features import find_layer, record_layers
 
 #: Child that holds what only training needs; it is absent from deployed models.
 TRAIN_ONLY = 'train_only'
-#: What a scorer needs that passes other inputs through the network.
-INPUT_NEEDS = ('inputs', 'encode_decode')
+#: What scorers of the inputs may need besides.
+INPUT_NEEDS = ('inputs', 'encode_decode', 'seg_logits', 'outlier_logits')
 
 
 class AnomalyMixin:
@@ -32,30 +35,46 @@ class AnomalyMixin:
     their resolution, resized bilinearly to that of the logits, and from there treated as they are (sliding windows
     average it, padding and flips are undone). It may also return ``num_maps`` maps (N, K, h, w), such as other logits,
     which its ``combine`` makes scores (N, H, W) of at the original image size. So may a scorer that ``needs`` 'inputs'
-    (N, 3, H, W) and 'encode_decode', a callable that makes logits (N, C, H, W) of others. Fitted scores are loaded
-    before the first prediction, and refused if they were fitted with other weights.
+    (N, 3, H, W); it may need 'encode_decode' besides, a callable that makes class logits (N, C, H, W) of others, and
+    the logits of these inputs. Fitted scores are loaded before the first prediction, and refused if they were fitted
+    with other weights.
 
-    In training, alignment reads the three taps of the head's last outputs (:meth:`taps`), and nothing else. Adversarial
-    losses come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
-    ``train_only.contrast`` on the output of ``train_only.projector``.
+    With an ``outlier_head``, the classifier of any decode head makes K logits of outliers behind those of the C
+    classes. The losses of the head get all C + K. In predictions, ``seg_logits`` and ``pred_sem_seg`` are those of the
+    classes, and scores may need 'outlier_logits', (N, K, H, W).
+
+    In training, alignment reads three taps (:meth:`taps`), and nothing else: those of the head's last outputs, or of
+    layers that ``taps`` names. Adversarial losses come from the callable given to :meth:`set_alignment` (see
+    ``MDATHook``), the contrastive loss from ``train_only.contrast`` on the output of ``train_only.projector``.
 
     Args:
         score (str or dict, optional): Score of the class logits, by its name in ``mgcda.scores``: 'entropy' or
             ``dict(type='energy', temperature=1.0)``. None takes the logit margin of a binary head. Defaults to None.
         scores (list, optional): Several of them in place of ``score``, each reported under its name.
             Defaults to None.
+        outlier_head (dict, optional): Arguments of :class:`OutlierClassifier`: ``num_logits``, K, and ``norm_cfg``.
+            Defaults to None.
+        tuned (Sequence[str], optional): Names of the layers that train, such as ``['decode_head.conv_seg']``; all
+            others are frozen, and in evaluation mode. None trains all. Defaults to None.
+        taps (dict, optional): Arguments of :class:`HostTaps`, for heads that keep no outputs for alignment.
+            Defaults to None.
         train_only (dict, optional): Modules that only training needs: ``projector`` and ``contrast``, or nothing.
             Defaults to None.
 
     Raises:
         ValueError: If the head is not binary and no score is given, if there are both ``score`` and ``scores`` or two
-            scores of one name, if the layer of a score does not exist, or if ``train_only`` lacks one of the two.
+            scores of one name, if the layer of a score, of ``tuned`` or of ``taps`` does not exist, if a score needs
+            other outlier logits than there are, if the head has no classifier for an outlier head, or if ``train_only``
+            lacks one of the two.
     """
 
     def __init__(self,
                  *args,
                  score: Optional[Union[str, dict]] = None,
                  scores: Optional[List[Union[str, dict]]] = None,
+                 outlier_head: OptConfigType = None,
+                 tuned: Optional[Sequence[str]] = None,
+                 taps: OptConfigType = None,
                  train_only: OptConfigType = None,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -66,8 +85,22 @@ class AnomalyMixin:
         cfgs = [score] if score is not None else scores
         self.scorers = None if cfgs is None else build_scores(cfgs)
         self.score_names = None if scores is None else tuple(self.scorers)
+        self._num_class_logits, self.num_outlier_logits = self.out_channels, 0
+        if outlier_head is not None:
+            _add_outlier_head(self, outlier_head)
         for scorer in self.map_scorers:
             check_map_scorer(self, scorer)
+        for scorer in (self.scorers or {}).values():
+            _check_outlier_logits(self, scorer)
+        self.tuned = None if tuned is None else tuple(tuned)
+        if tuned is not None:
+            self.requires_grad_(False)
+            for layer in tuned:
+                find_layer(self, layer).requires_grad_(True)
+        self._host_taps = None if taps is None else HostTaps(**taps)
+        self._recorded: Dict[str, Tensor] = {}
+        if taps is not None:
+            self._host_taps.check(self)
         if train_only is not None:
             if set(train_only) != {'projector', 'contrast'}:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
@@ -89,10 +122,13 @@ class AnomalyMixin:
         Returns:
             dict: ``features`` (N, C, h, w), ``anomaly_logit`` (N, 1, h', w'), ``embedding`` (N, D, h'', w'').
         """
+        if self._host_taps is not None:
+            return self._host_taps.read(self._recorded, self._num_class_logits)
         outputs = getattr(self.decode_head, 'outputs', None)
         if not outputs:
             raise RuntimeError(f'{type(self.decode_head).__name__} kept no outputs: taps exist after '
-                               "forward(mode='loss') of a head that implements anomaly_logit(outputs)")
+                               "forward(mode='loss') of a head that implements anomaly_logit(outputs), or name its "
+                               'layers with model.taps')
         return dict(
             features=outputs['features'],
             anomaly_logit=self.decode_head.anomaly_logit(outputs),
@@ -100,15 +136,19 @@ class AnomalyMixin:
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of the segmentor, then those of alignment."""
-        losses = super().loss(inputs, data_samples)
         if self._alignment is None and not hasattr(self, TRAIN_ONLY):
-            return losses
+            return super().loss(inputs, data_samples)
+        layers = () if self._host_taps is None else self._host_taps.layers
+        with record_layers(self, layers) as self._recorded:
+            losses = super().loss(inputs, data_samples)
         domains = _domains(data_samples)
         taps = self.taps()
         if self._alignment is not None:
             losses.update(self._alignment(taps, domains))
         if hasattr(self, TRAIN_ONLY):
             target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
+            if self._host_taps is not None:
+                target = _anomaly_target(target)
             contrast = self.train_only['contrast']
             losses[contrast.loss_name] = contrast(taps['embedding'], taps['anomaly_logit'], target, domains,
                                                   self.train_only['projector'])
@@ -127,13 +167,19 @@ class AnomalyMixin:
         return [scorer for scorer in (self.scorers or {}).values() if reads_maps(scorer)]
 
     def _num_maps(self) -> int:
-        """Channels behind the logits."""
+        """Channels behind the logits of classes and of outliers."""
         return sum(map(num_maps_of, self.map_scorers))
 
     def train(self, mode: bool = True) -> 'AnomalyMixin':
-        """Set the mode; after training, fitted scores are held against the weights again."""
+        """Set the mode, of tuned layers only if there are such; fitted scores are held against new weights again."""
         self._scorers_ready = self._scorers_ready and not mode
-        return super().train(mode)
+        super().train(mode)
+        if mode and self.tuned is not None:
+            for name, child in self.named_children():
+                child.train(name == TRAIN_ONLY)
+            for layer in self.tuned:
+                find_layer(self, layer).train()
+        return self
 
     @contextmanager
     def scoring_with(self, scorers: Dict[str, Callable[[Dict[str, Tensor]], Tensor]]) -> Iterator[None]:
@@ -154,10 +200,14 @@ class AnomalyMixin:
         return super().inference(inputs, batch_img_metas)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
-        """Class logits (N, C, H, W) of the segmentor, with one more channel for each map of a scorer."""
+        """Class logits (N, C, H, W) of the segmentor; behind them those of outliers and the maps of scorers."""
         encode_decode = partial(super().encode_decode, batch_img_metas=batch_img_metas)
         if not self.map_scorers:
             return encode_decode(inputs)
+
+        def class_logits(others: Tensor) -> Tensor:
+            return encode_decode(others)[:, :self._num_class_logits]
+
         layers = {layer for scorer in self.feature_scorers for layer in scorer.layers}
         with record_layers(self, layers) as features:
             seg_logits = encode_decode(inputs)
@@ -170,7 +220,9 @@ class AnomalyMixin:
             if 'features' in scorer.needs:
                 maps = scorer(dict(features=tuple(features[layer] for layer in scorer.layers)))
             else:
-                maps = scorer(dict(inputs=inputs, encode_decode=encode_decode))
+                classes, outliers = seg_logits.tensor_split([self._num_class_logits], dim=1)
+                maps = scorer(
+                    dict(inputs=inputs, encode_decode=class_logits, seg_logits=classes, outlier_logits=outliers))
             channels.append(
                 F.interpolate(
                     (maps if maps.dim() == 4 else maps[:, None]).float(),
@@ -182,7 +234,7 @@ class AnomalyMixin:
     def slide_inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
         """Logits, and maps of scorers behind them, averaged over overlapping windows."""
         out_channels = self.out_channels
-        self.out_channels += self._num_maps()  # as many channels are summed up
+        self.out_channels += self.num_outlier_logits + self._num_maps()  # as many channels are summed up
         try:
             return super().slide_inference(inputs, batch_img_metas)
         finally:
@@ -197,37 +249,41 @@ class AnomalyMixin:
     def postprocess_result(self, seg_logits: Tensor, data_samples: OptSampleList = None) -> SampleList:
         """Add ``anomaly_scores`` to the results of the segmentor.
 
-        Logits (N, C, H, W) are brought to the original image size in float32 before they are scored. Maps of scorers
-        come as further channels and are brought to that size with them.
+        Logits (N, C, H, W) are brought to the original image size in float32 before they are scored. Logits of
+        outliers and maps of scorers come as further channels and are brought to that size with them.
         """
         seg_logits = seg_logits.float()
         if self.out_channels == 1:  # a sigmoid here would saturate and merge ranks: use the equal two-class logits
             seg_logits = torch.cat([torch.zeros_like(seg_logits[:, :1]), seg_logits], dim=1)
         num_maps = self._num_maps()
+        num_classes = seg_logits.size(1) - self.num_outlier_logits - num_maps
         data_samples = super().postprocess_result(seg_logits, data_samples)
         for sample in data_samples:
-            if num_maps:
-                logits, maps = sample.seg_logits.data[:-num_maps].clone(), sample.seg_logits.data[-num_maps:]
+            channels = sample.seg_logits.data
+            logits, outlier_logits, maps = channels.split([num_classes, self.num_outlier_logits, num_maps])
+            if len(channels) > num_classes:
                 sample.set_data(
                     dict(
-                        seg_logits=PixelData(data=logits),
+                        seg_logits=PixelData(data=logits.clone()),
                         pred_sem_seg=PixelData(data=logits.argmax(dim=0, keepdim=True))))
-            else:
-                logits, maps = sample.seg_logits.data, ()
-            scores = self._scores_of(logits, maps)
+            scores = self._scores_of(dict(seg_logits=logits[None], outlier_logits=outlier_logits[None]), maps)
             sample.set_data(dict(anomaly_scores=PixelData(data=scores)))
             if self.score_names is not None:
                 sample.set_metainfo(dict(score_names=self.score_names))
         return data_samples
 
-    def _scores_of(self, logits: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Scores (S, H, W) of the logits (C, H, W) of an image, and of the maps of scorers, (H, W) each, in order."""
+    def _scores_of(self, outputs: Dict[str, Tensor], maps: Tensor) -> Tensor:
+        """Scores (S, H, W) of an image.
+
+        ``outputs``: ``seg_logits`` (1, C, H, W) and ``outlier_logits`` (1, K, H, W). ``maps``: those of scorers, in
+        order, (M, H, W).
+        """
         if self.scorers is None:
-            return logits[1:] - logits[:1]
+            return outputs['seg_logits'][0].diff(dim=0)
         start, scores = 0, []
         for scorer in self.scorers.values():
             if not reads_maps(scorer):
-                scores.append(scorer(dict(seg_logits=logits[None])))
+                scores.append(scorer(outputs))
                 continue
             part = maps[start:start + num_maps_of(scorer)]
             scores.append(scorer.combine(part[None]) if hasattr(scorer, 'combine') else part)
@@ -243,10 +299,10 @@ def reads_maps(scorer: Any) -> bool:
 def check_map_scorer(model: nn.Module, scorer: Any) -> None:
     """Raise ValueError where a scorer of features or inputs needs more than that, or names no layer of the model."""
     name = getattr(scorer, 'name', type(scorer).__name__)
-    if tuple(scorer.needs) == INPUT_NEEDS:
+    if 'inputs' in scorer.needs and set(scorer.needs) <= set(INPUT_NEEDS):
         return
     if tuple(scorer.needs) != ('features', ):
-        raise ValueError(f"score {name!r} must need 'features' alone or not at all, or {INPUT_NEEDS}, it needs "
+        raise ValueError(f"score {name!r} must need 'features' alone or not at all, or some of {INPUT_NEEDS}, it needs "
                          f'{tuple(scorer.needs)}')
     layers = getattr(scorer, 'layers', None)
     if not isinstance(layers, tuple) or not layers or not all(isinstance(layer, str) for layer in layers):
@@ -254,6 +310,41 @@ def check_map_scorer(model: nn.Module, scorer: Any) -> None:
                          f'{layers!r}')
     for layer in layers:
         find_layer(model, layer)
+
+
+def _add_outlier_head(model: nn.Module, cfg: ConfigType) -> None:
+    """Put an OutlierClassifier in the place of the (last) decode head's classifier."""
+    head = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else model.decode_head
+    classifier = getattr(head, 'conv_seg', None)
+    if not isinstance(classifier, nn.Conv2d) or classifier.out_channels != head.num_classes or head.num_classes < 2:
+        raise ValueError('outlier_head needs a decode head whose conv_seg is a convolution to its classes, two or '
+                         f'more; that of {type(head).__name__} is {classifier}')
+    head.conv_seg = OutlierClassifier(classifier, **cfg)
+    model.num_outlier_logits = head.conv_seg.num_logits
+
+
+def _check_outlier_logits(model: nn.Module, scorer: Any) -> None:
+    """Raise ValueError where a score needs other outlier logits than the model has."""
+    if 'outlier_logits' not in scorer.needs:
+        return
+    name = getattr(scorer, 'name', type(scorer).__name__)
+    if not model.num_outlier_logits:
+        raise ValueError(f"score {name!r} needs logits of outliers: set model.outlier_head=dict(num_logits=...)")
+    if isinstance(scorer, Score):
+        try:
+            scorer({
+                'seg_logits': torch.zeros(1, model.out_channels, 1, 1),
+                'outlier_logits': torch.zeros(1, model.num_outlier_logits, 1, 1)
+            })
+        except ValueError as error:
+            raise ValueError(f'score {name!r} and outlier_head.num_logits={model.num_outlier_logits} do not go '
+                             f'together: {error}') from None
+
+
+def _anomaly_target(target: Tensor) -> Tensor:
+    """0, 1 and 255 of class targets, in which outliers are anomalies."""
+    normal = torch.full_like(target, NORMAL).masked_fill(target == OUTLIER, ANOMALY)
+    return normal.masked_fill(target == IGNORE, IGNORE)
 
 
 def num_maps_of(scorer: Any) -> int:

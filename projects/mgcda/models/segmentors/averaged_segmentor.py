@@ -22,7 +22,7 @@ class AveragedMixin(AnomalyMixin):
 
     Raises:
         ValueError: If the head is not one of several classes, there is no score, or one that reads features of a layer
-            or the inputs.
+            or the inputs, or there is an outlier head.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -30,6 +30,8 @@ class AveragedMixin(AnomalyMixin):
         if self.scorers is None or self.out_channels < 2:
             raise ValueError(f'{type(self).__name__} needs a head of several classes and a score, such as '
                              "score='mutual_information'")
+        if self.num_outlier_logits:
+            raise ValueError(f'{type(self).__name__} has no logits of outliers: leave out outlier_head')
         if self.map_scorers:
             names = [name for name, scorer in self.scorers.items() if scorer in self.map_scorers]
             raise ValueError(f'{type(self).__name__} has no scores of features or inputs: leave out {", ".join(names)}')

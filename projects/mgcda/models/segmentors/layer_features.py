@@ -1,24 +1,26 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Outputs of inner layers of a network, read while it runs."""
 import difflib
+import re
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator
+from typing import Any, Dict, Iterable, Iterator, Optional
 
 from torch import Tensor, nn
 
 #: End of a name that stands for the input of a layer.
 INPUT = ':input'
+_PART = re.compile(r'\[(-?\d+)\]$')
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module of a name, such as 'backbone.layer4' or 'decode_head.conv_seg:input'.
+    """The module of a name, such as 'backbone.layer4', 'backbone[-1]' or 'decode_head.conv_seg:input'.
 
     Raises:
         ValueError: If there is none of that name; it lists names that are near.
     """
     modules = dict(model.named_modules())
-    name = layer.removesuffix(INPUT)
+    name = _PART.sub('', layer.removesuffix(INPUT))
     if name and name in modules:
         return modules[name]
     near = difflib.get_close_matches(name, modules, n=6, cutoff=0.5)
@@ -30,7 +32,8 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str, Tensor]]:
     """A dict that gets the outputs of layers by name while the model runs; of a layer that runs twice, the last.
 
-    A name that ends on ':input' stands for what goes into the layer.
+    A name that ends on ':input' stands for what goes into the layer, one that ends on '[-1]' for the last of several
+    outputs.
 
     Raises:
         ValueError: If a layer does not exist or its output is not one map (N, D, h, w).
@@ -52,8 +55,25 @@ def _record_input(features: Dict[str, Tensor], layer: str, module: nn.Module, in
 
 
 def _record(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple, output: Any) -> None:
+    part = _part_of(layer)
+    if part is not None:
+        if not isinstance(output, (tuple, list)) or not -len(output) <= part < len(output):
+            raise ValueError(f'layer {layer!r} ({type(module).__name__}) gives {_description(output)}, of which there '
+                             f'is no [{part}]')
+        output = output[part]
     if not isinstance(output, Tensor) or output.dim() != 4:
-        what = tuple(output.shape) if isinstance(output, Tensor) else f'a {type(output).__name__}'
-        raise ValueError(f'layer {layer!r} ({type(module).__name__}) gives {what}: name a layer that gives one map of '
-                         'features (N, D, h, w)')
+        raise ValueError(f'layer {layer!r} ({type(module).__name__}) gives {_description(output)}: name a layer that '
+                         "gives one map of features (N, D, h, w), or one of several outputs, as 'backbone[-1]'")
     features[layer] = output
+
+
+def _part_of(layer: str) -> Optional[int]:
+    """Which of several outputs a name stands for."""
+    match = _PART.search(layer)
+    return None if match is None else int(match[1])
+
+
+def _description(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    return f'a {type(output).__name__}' + (f' of {len(output)}' if isinstance(output, (tuple, list)) else '')

@@ -1,0 +1,51 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import List
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmseg.utils import OptConfigType
+from torch import Tensor, nn
+
+
+class OutlierClassifier(nn.Conv2d):
+    """The classifier of a decode head, with logits of outliers behind those of its classes.
+
+    It has the classifier's own weights under their names, so that checkpoints of the segmenter alone load, and an
+    outlier head ``outliers`` on the same features: a 1x1 convolution, with normalisation and ReLU in front of it if
+    ``norm_cfg`` is given.
+
+    Args:
+        classifier (nn.Conv2d): Convolution to C classes, which is taken over.
+        num_logits (int): Logits of outliers, K. One is that of the class C + 1, void or abstention; two are those of
+            inlier and outlier.
+        norm_cfg (dict, optional): Normalisation of the features. Defaults to None.
+
+    Raises:
+        ValueError: If ``num_logits`` is not positive.
+    """
+
+    def __init__(self, classifier: nn.Conv2d, num_logits: int, norm_cfg: OptConfigType = None) -> None:
+        if num_logits < 1:
+            raise ValueError(f'num_logits must be at least 1, got {num_logits}')
+        super().__init__(
+            classifier.in_channels,
+            classifier.out_channels,
+            classifier.kernel_size,
+            padding=classifier.padding,
+            bias=classifier.bias is not None)
+        self.weight, self.bias = classifier.weight, classifier.bias
+        self.num_logits = num_logits
+        layers: List[nn.Module] = []
+        if norm_cfg is not None:
+            layers = [build_norm_layer(norm_cfg, self.in_channels)[1], nn.ReLU()]
+        self.outliers = nn.Sequential(*layers, nn.Conv2d(self.in_channels, num_logits, 1))
+
+    def init_weights(self) -> None:
+        """Start the outlier head anew: the rule of the decode head is for its classifier."""
+        for layer in self.outliers:
+            if hasattr(layer, 'reset_parameters'):
+                layer.reset_parameters()
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """Logits (N, C + K, h, w) of features (N, D, h, w)."""
+        return torch.cat([super().forward(feats), self.outliers(feats)], dim=1)
