@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from mgcda.datasets.swapped_classes import find_instances, name_generator, swap_classes, swap_target
+from mgcda.datasets.swapped_classes import (SYNBOOST_CLASS_WEIGHTS, find_instances, name_generator, swap_classes,
+                                            swap_target)
 from mgcda.labels import label_id_to_train_id
 
 ROAD, PERSON, CAR, CARAVAN = 7, 24, 26, 29
@@ -87,6 +88,41 @@ def test_every_other_class_is_drawn_and_never_the_own():
     assert cars[13] == 0 and cars.sum() == 2000
     others = np.delete(cars, 13)
     assert 70 < others.min() and others.max() < 155  # 111 expected, 4 standard deviations
+
+
+def test_classes_are_drawn_by_their_weights():
+    label_ids, instance_ids = street()
+    train_ids, instances = TABLE[label_ids], find_instances(label_ids, instance_ids)
+    counts = {thing: np.zeros(19, int) for thing in (11, 13)}  # person, car
+    for seed in range(300):
+        swapped = swap_classes(train_ids, instances, 1.0, np.random.default_rng(seed), SYNBOOST_CLASS_WEIGHTS)
+        counts[13] += np.bincount(swapped[2, :80:8], minlength=19)
+        counts[11] += np.bincount(swapped[12, :48:8], minlength=19)
+    for thing, number in ((13, 3000), (11, 1800)):
+        weights = np.array(SYNBOOST_CLASS_WEIGHTS, float)
+        weights[thing] = 0
+        expected = number * weights / weights.sum()
+        assert counts[thing].sum() == number and not counts[thing][expected == 0].any()
+        assert (np.abs(counts[thing] - expected) <= 4 * np.sqrt(expected)).all()
+    assert sum(SYNBOOST_CLASS_WEIGHTS) == 25
+
+
+@pytest.mark.parametrize('weights, message', [((1, ) * 18, '19 numbers, one a class, got 18'),
+                                              ((0, ) * 13 + (1, ) + (0, ) * 5, 'two of them positive'),
+                                              ((-1, ) + (1, ) * 18, 'must not be negative')])
+def test_wrong_weights_are_refused(weights, message):
+    label_ids, instance_ids = street()
+    with pytest.raises(ValueError, match=message):
+        swap_classes(TABLE[label_ids], find_instances(label_ids, instance_ids), 1.0, np.random.default_rng(0), weights)
+
+
+def test_void_counts_as_anomaly_where_it_is_asked_for():
+    label_ids, instance_ids = street()
+    train_ids, instances = TABLE[label_ids], find_instances(label_ids, instance_ids)
+    swapped = swap_classes(train_ids, instances, 0.5, np.random.default_rng(0))
+    target = swap_target(train_ids, swapped, void=label_ids == 4)
+    assert (target[20:] == 1).all() and (target[16:19, 70:] == 255).all()
+    np.testing.assert_array_equal(target[:16], swap_target(train_ids, swapped)[:16])
 
 
 def test_no_object_no_swap():

@@ -14,8 +14,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
-from tiny_dissimilarity import GENERATOR
+from tiny_dissimilarity import GENERATOR, SEGMENTER
 
+from mgcda.datasets.maps import MAP_KINDS
 from mgcda.labels import label_id_to_train_id
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,10 +40,27 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / 'config.py'
 
 
+@pytest.fixture(scope='module')
+def whole_config(config: Path) -> Path:
+    """The same with a tiny segmenter and uncertainty maps."""
+    folder = config.parent
+    (folder / 'segmenter.py').write_text(SEGMENTER)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        segmenter = MODELS.build(Config.fromfile(folder / 'segmenter.py', import_custom_modules=False).model)
+    segmenter.decode_head.conv_seg.weight.data *= 300  # classes that differ from pixel to pixel
+    torch.save(dict(state_dict=segmenter.state_dict()), folder / 's.pth')
+    frozen = Config.fromfile(config).model.frozen.to_dict()
+    frozen.update(segmenter=dict(config=str(folder / 'segmenter.py'), checkpoint=str(folder / 's.pth')),
+                  segmenter_size=(64, 128), uncertainty=True)
+    (folder / 'whole.py').write_text(f"custom_imports = dict(imports=['mgcda'])\nmodel = dict(frozen={frozen!r})")
+    return folder / 'whole.py'
+
+
 @pytest.fixture
 def make(config: Path, load_tool: Callable, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., str]:
 
-    def run(root: Path, out: Path, *options: Any) -> str:
+    def run(root: Path, out: Path, *options: Any, config: Path = config) -> str:
         arguments = [TOOL, config, root, out, '--workers', 0, *options]
         monkeypatch.setattr(sys, 'argv', [str(argument) for argument in arguments])
         load_tool(TOOL).main()
@@ -145,6 +163,51 @@ def test_components_where_there_are_no_instance_files(toy_root: Path, tmp_path: 
     assert settings['instances'] == 'components' and settings['min_area'] == 750 / 512 / 1024
     make(toy_root / 'cityscapes', tmp_path / 'same', '--instances', 'components')
     assert contents(tmp_path / 'same') == contents(tmp_path / 'out')
+
+
+def test_recipe_of_synboost(whole_config: Path, toy_root: Path, tmp_path: Path, make: Callable) -> None:
+    """Swapped objects and void are anomalies; all else is what the frozen networks say of the image."""
+    root, out = toy_root / 'cityscapes', tmp_path / 'swapped'
+    assert '6 of 6 images: 5 maps and a label each' in make(root, out, '--recipe', 'synboost', config=whole_config)
+    network = MODELS.build(Config.fromfile(whole_config).model.frozen)
+    num_swapped, num_void, shares = 0, 0, []
+    for path in sorted((out / 'labels').rglob('*.png')):
+        name = path.relative_to(out / 'labels').as_posix().removesuffix('_gtFine_anomaly.png')
+        label_ids, target = read(root / f'gtFine/train/{name}_gtFine_labelIds.png'), read(path)
+        objects = read(root / f'gtFine/train/{name}_gtFine_instanceIds.png')
+        maps = {kind: read(out / kind / f'{name}_leftImg8bit.png') for kind in MAP_KINDS}
+        image = torch.from_numpy(read(root / f'leftImg8bit/train/{name}_leftImg8bit.png')).permute(2, 0, 1)[None]
+        alone = {kind: value[0] for kind, value in network(image.float()).items()}
+
+        truth, void = label_id_to_train_id()[label_ids], np.isin(label_ids, (4, 5))
+        assert (target[void] == 1).all() and (target[(truth == 255) & ~void] == 255).all()
+        swapped = (target == 1) & ~void
+        assert ((target == 0) == ((truth != 255) & ~swapped)).all()
+        for number in np.unique(objects[swapped]):  # whole objects, each of one class that is not its own
+            here = objects == number
+            assert number >= 24000 and swapped[here].all() and len(np.unique(maps['semantic'][here])) == 1
+            assert (maps['semantic'][here] != truth[here]).all()
+        np.testing.assert_array_equal(maps['semantic'][~swapped], alone['semantic'][0].numpy()[~swapped])
+        for kind in ('entropy', 'distance'):  # those of the image, whatever is swapped
+            np.testing.assert_allclose(maps[kind], alone[kind][0] * 255, atol=0.51)
+        semantic = torch.from_numpy(maps['semantic'][::2, ::2].astype(np.int64))  # 64x128 -> 32x64
+        with torch.no_grad():
+            small = (network.generator(semantic[None])[0].permute(1, 2, 0).numpy()[..., ::-1] + 1) * 127.5
+        synthesis = cv2.resize(small, (128, 64), interpolation=cv2.INTER_LINEAR)
+        assert np.abs(synthesis - maps['synthesis']).max() <= 0.51
+        if swapped.any():
+            assert np.abs(maps['perceptual'] - alone['perceptual'][0].numpy() * 255).max() > 1
+        num_swapped, num_void = num_swapped + swapped.any(), num_void + void.any()
+        things = [i for i in np.unique(objects) if i >= 24000 and i // 1000 not in (29, 30)]
+        shares.append(len(np.unique(objects[swapped])) / max(len(things), 1))
+    assert num_swapped >= 3 and num_void >= 3 and len(set(shares)) >= 3 and max(shares) < 1
+
+    settings = json.loads((out / 'swapped_maps.json').read_text())
+    assert settings['recipe'] == 'synboost' and settings['fraction'] is None and settings['void_ids'] == [4, 5]
+    with pytest.raises(ValueError, match='maps of other settings'):
+        make(root, out, '--recipe', 'synboost', '--void-ids', 4, config=whole_config)
+    with pytest.raises(ValueError, match='needs uncertainty maps'):
+        make(root, tmp_path / 'other', '--recipe', 'synboost')
 
 
 def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) -> None:

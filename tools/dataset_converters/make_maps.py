@@ -27,15 +27,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import add_run_options, claim, device_of, read_frozen, to_uint8, write_missing  # noqa: E402
+from map_writer import MAP_SCALES, add_run_options, claim, device_of, read_frozen, to_uint8  # noqa: E402
+from map_writer import write_missing  # noqa: E402
 
 from mgcda.datasets.image_io import read_image  # noqa: E402
 from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 SETTINGS_FILE = 'maps.json'
-#: What a map is multiplied by to fill 0..255.
-SCALES = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
 
 
 def parse_args() -> argparse.Namespace:
@@ -98,7 +97,7 @@ def main() -> None:
 
     def make(image: torch.Tensor) -> Dict[str, np.ndarray]:
         maps = network(image.to(device).permute(2, 0, 1)[None].float())
-        return {kind: to_uint8(maps[kind], SCALES[kind]) for kind in kinds}
+        return {kind: to_uint8(maps[kind], MAP_SCALES[kind]) for kind in kinds}
 
     written = write_missing(args, names, lambda name: map_files(args.out, name, kinds),
                             lambda todo: ImageFolder(args.images, todo), make)

@@ -1,8 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Write the training data of Image Resynthesis: semantic maps with objects of a wrong class, and their resyntheses.
+"""Write semantic maps with objects of a wrong class, and their resyntheses, for Image Resynthesis or for SynBoost.
 
     python tools/dataset_converters/make_swapped_maps.py configs/image_resynthesis/image-resynthesis_cityscapes.py \
         data/cityscapes data/swapped/cityscapes/train
+    python tools/dataset_converters/make_swapped_maps.py configs/synboost/synboost_cityscapes.py \
+        data/cityscapes data/swapped/cityscapes_synboost/train --recipe synboost
 
     python -m torch.distributed.run --nproc_per_node 8 tools/dataset_converters/make_swapped_maps.py \
         CONFIG CITYSCAPES OUT --launcher pytorch
@@ -20,29 +22,38 @@ which a CompositeDataset reads with the images of Cityscapes and ``maps_root=OUT
 and on CITY/NAME only. A run that was interrupted goes on where it stopped; maps of other settings are not mixed with
 new ones.
 
-From "Detecting the Unexpected via Image Resynthesis" (Lis et al., ICCV 2019).
+That is from "Detecting the Unexpected via Image Resynthesis" (Lis et al., ICCV 2019). ``--recipe synboost`` writes what
+"Pixel-wise Anomaly Detection in Complex Driving Scenes" (Di Biase et al., CVPR 2021) trains on: the part of the objects
+is drawn anew for each image, their classes by SynBoost's weights; elsewhere the map is what the segmenter predicts of
+the image; void pixels (static and dynamic) are anomalies, too; and ``entropy``, ``perceptual`` and ``distance`` are
+written beside the others. All of ``model.frozen`` is run.
 """
 import argparse
 import os
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import get_dist_info
+from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
 from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import add_run_options, claim, device_of, read_frozen, to_uint8, write_missing  # noqa: E402
+from map_writer import MAP_SCALES, add_run_options, claim, device_of, read_frozen, to_uint8  # noqa: E402
+from map_writer import write_missing  # noqa: E402
 
-from mgcda.datasets.image_io import read_plane  # noqa: E402
-from mgcda.datasets.maps import REQUIRED_KINDS, map_files  # noqa: E402
+from mgcda.datasets.image_io import read_image, read_plane  # noqa: E402
+from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
 from mgcda.datasets.pairing import list_files, listing, pair_by_name  # noqa: E402
-from mgcda.datasets.swapped_classes import find_instances, name_generator, swap_classes, swap_target  # noqa: E402
-from mgcda.labels import label_id_to_train_id  # noqa: E402
+from mgcda.datasets.swapped_classes import SYNBOOST_CLASS_WEIGHTS, find_instances, name_generator  # noqa: E402
+from mgcda.datasets.swapped_classes import swap_classes, swap_target  # noqa: E402
+from mgcda.labels import (CITYSCAPES_VOID_LABEL_IDS, UNKNOWN_TRAIN_ID, VOID_CLASS_ANOMALY_IDS,  # noqa: E402
+                          label_id_to_train_id)
 from mgcda.models.frozen_maps import bilinear_resize, synthesize  # noqa: E402
 from mgcda.models.network_loading import load_network  # noqa: E402
 
@@ -50,6 +61,7 @@ SETTINGS_FILE = 'swapped_maps.json'
 IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
 #: Smallest connected component that counts as an object, as a part of the image: 750 pixels of 512x1024 (Lis et al.).
 MIN_COMPONENT = 750 / (512 * 1024)
+LIS, SYNBOOST = 'lis', 'synboost'
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,8 +71,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('cityscapes', help='folder with leftImg8bit and gtFine')
     parser.add_argument('out', help='folder to write, the maps_root of a data set')
     parser.add_argument('--split', default='train', help='folder below leftImg8bit and gtFine')
+    parser.add_argument('--recipe', choices=[LIS, SYNBOOST], default=LIS, help='whose training data to write')
     parser.add_argument('--seed', type=int, default=0, help='of the swaps, >= 0')
-    parser.add_argument('--fraction', type=float, default=0.5, help='part of the objects of an image that is swapped')
+    parser.add_argument(
+        '--fraction', type=float, help='part of the objects of an image that is swapped; default: 0.5, or drawn for '
+        'each image from [0, 1) by the recipe of SynBoost')
+    parser.add_argument(
+        '--void-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS, default=VOID_CLASS_ANOMALY_IDS,
+        help='label ids whose pixels are anomalies by the recipe of SynBoost; default: 4 5, static and dynamic')
     parser.add_argument(
         '--instances', choices=['auto', 'ids', 'components'], default='auto', help='what objects are: those of the '
         'instanceIds files, or the connected components of the thing classes; auto: ids where there are such files')
@@ -69,7 +87,9 @@ def parse_args() -> argparse.Namespace:
         f'{MIN_COMPONENT:.5f} with components')
     add_run_options(parser)
     args = parser.parse_args()
-    if args.seed < 0 or not 0 < args.fraction <= 1 or not 0 <= (args.min_area or 0) < 1:
+    if args.fraction is None and args.recipe == LIS:
+        args.fraction = 0.5
+    if args.seed < 0 or not 0 < (args.fraction or 0.5) <= 1 or not 0 <= (args.min_area or 0) < 1:
         parser.error('--seed must be >= 0, --fraction in (0, 1], --min-area in [0, 1)')
     return args
 
@@ -98,14 +118,17 @@ def find_labels(root: str, split: str, instances: str) -> Dict[str, Tuple[str, O
     return {image: (label, None) for image, label in found.items()}
 
 
-def files_of(out: str, image: str) -> Dict[str, str]:
+def files_of(out: str, image: str, kinds: Sequence[str]) -> Dict[str, str]:
     """Paths of what is written for an image, by kind."""
     label = image[:image.rindex('_leftImg8bit.')] + '_gtFine_anomaly.png'
-    return dict(map_files(out, image, REQUIRED_KINDS), labels=os.path.join(out, 'labels', label))
+    return dict(map_files(out, image, kinds), labels=os.path.join(out, 'labels', label))
 
 
 class SwappedMaps(Dataset):
-    """Swapped semantic maps and their targets: (image, train ids (H, W) uint8, target (H, W) uint8)."""
+    """Swapped semantic maps and their targets, by the recipe of Lis et al.
+
+    A sample is (image, train ids (H, W) uint8, target (H, W) uint8).
+    """
 
     def __init__(self, names: List[str], files: Dict[str, Tuple[str, Optional[str]]], args: argparse.Namespace) -> None:
         self.names = names
@@ -118,19 +141,79 @@ class SwappedMaps(Dataset):
 
     def __getitem__(self, index: int) -> tuple:
         image = self.names[index]
+        label_ids, instances = self.read(image)
+        train_ids = self.table[label_ids]
+        swapped = swap_classes(train_ids, instances, self.args.fraction, self.generator(image))
+        return image, torch.from_numpy(swapped), torch.from_numpy(swap_target(train_ids, swapped))
+
+    def read(self, image: str) -> Tuple[np.ndarray, np.ndarray]:
+        """Label ids and objects of an image, (H, W) each."""
         label_file, instance_file = self.files[image]
         label_ids = read_plane(label_file)
         if label_ids.dtype != np.uint8:
             raise ValueError(f'label file {label_file} holds {label_ids.dtype}; it must be of 8 bits')
         instance_ids = None if instance_file is None else read_plane(instance_file, 'instance file')
         try:
-            instances = find_instances(label_ids, instance_ids, round(self.args.min_area * label_ids.size))
+            return label_ids, find_instances(label_ids, instance_ids, round(self.args.min_area * label_ids.size))
         except ValueError as error:
             raise ValueError(f'{instance_file}: {error}') from error
-        train_ids = self.table[label_ids]
-        rng = name_generator(self.args.seed, image[:image.rindex('_leftImg8bit.')])
-        swapped = swap_classes(train_ids, instances, self.args.fraction, rng)
-        return image, torch.from_numpy(swapped), torch.from_numpy(swap_target(train_ids, swapped))
+
+    def generator(self, image: str) -> np.random.Generator:
+        """Random numbers of an image."""
+        return name_generator(self.args.seed, image[:image.rindex('_leftImg8bit.')])
+
+
+class SynBoostMaps(SwappedMaps):
+    """What SynBoost's recipe swaps in what the segmenter will predict.
+
+    A sample is (image, its pixels BGR (H, W, 3) uint8, train ids (H, W) uint8 of the swapped objects and 255 elsewhere,
+    target (H, W) uint8).
+    """
+
+    def __getitem__(self, index: int) -> tuple:
+        image = self.names[index]
+        label_ids, instances = self.read(image)
+        path = os.path.join(self.args.cityscapes, 'leftImg8bit', self.args.split, image)
+        pixels = read_image(path)
+        if pixels.shape[:2] != label_ids.shape:
+            raise ValueError(f'image {path} of the size {pixels.shape[:2]} does not fit its label of {label_ids.shape}')
+        train_ids, rng = self.table[label_ids], self.generator(image)
+        fraction = rng.random() if self.args.fraction is None else self.args.fraction
+        swapped = swap_classes(train_ids, instances, fraction, rng, SYNBOOST_CLASS_WEIGHTS)
+        target = swap_target(train_ids, swapped, void=np.isin(label_ids, self.args.void_ids))
+        replaced = np.where(swapped != train_ids, swapped, np.uint8(UNKNOWN_TRAIN_ID))
+        return image, torch.from_numpy(pixels), torch.from_numpy(replaced), torch.from_numpy(target)
+
+
+def lis_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, np.ndarray]]:
+    """What makes the images to write of a sample of :class:`SwappedMaps`, with the generator alone."""
+    generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device).eval()
+    size = tuple(frozen.generator_size)
+
+    @torch.no_grad()
+    def make(swapped: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:
+        synthesis = synthesize(generator, swapped.to(device)[None, None].long(), size)
+        synthesis = bilinear_resize(synthesis, tuple(swapped.shape))
+        return dict(semantic=swapped.numpy(), synthesis=to_uint8(synthesis), labels=target.numpy())
+
+    return make
+
+
+def synboost_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, np.ndarray]]:
+    """What makes the images to write of a sample of :class:`SynBoostMaps`, with all frozen networks.
+
+    Raises:
+        ValueError: The config's frozen networks make no uncertainty maps.
+    """
+    if not frozen.get('uncertainty', True):
+        raise ValueError('--recipe synboost needs uncertainty maps: name a config without model.frozen.uncertainty=False')
+    network = MODELS.build(frozen).to(device)
+
+    def make(pixels: torch.Tensor, replaced: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:
+        maps = network(pixels.to(device).permute(2, 0, 1)[None].float(), replaced.to(device)[None, None])
+        return dict({kind: to_uint8(maps[kind], MAP_SCALES[kind]) for kind in MAP_KINDS}, labels=target.numpy())
+
+    return make
 
 
 def main() -> None:
@@ -143,25 +226,22 @@ def main() -> None:
     source = 'components' if next(iter(files.values()))[1] is None else 'ids'
     if args.min_area is None:
         args.min_area = MIN_COMPONENT if source == 'components' else 0.0
-    size, device = tuple(frozen.generator_size), device_of(args)
-    generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device).eval()
-    claim(args, SETTINGS_FILE, dict(
-        generator=frozen.generator.to_dict(), generator_size=size, seed=args.seed, fraction=args.fraction,
-        instances=source, min_area=args.min_area))
-
-    @torch.no_grad()
-    def make(swapped: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:
-        synthesis = synthesize(generator, swapped.to(device)[None, None].long(), size)
-        synthesis = bilinear_resize(synthesis, tuple(swapped.shape))
-        return dict(semantic=swapped.numpy(), synthesis=to_uint8(synthesis), labels=target.numpy())
-
+    settings = dict(seed=args.seed, fraction=args.fraction, instances=source, min_area=args.min_area)
+    device = device_of(args)
+    if args.recipe == LIS:
+        kinds, samples, make = REQUIRED_KINDS, SwappedMaps, lis_maker(frozen, device)
+        settings.update(generator=frozen.generator.to_dict(), generator_size=tuple(frozen.generator_size))
+    else:
+        kinds, samples, make = MAP_KINDS, SynBoostMaps, synboost_maker(frozen, device)
+        settings.update(recipe=args.recipe, void_ids=sorted(args.void_ids), frozen=frozen.to_dict())
+    claim(args, SETTINGS_FILE, settings)
     if get_dist_info()[0] == 0:
         what = '*_gtFine_instanceIds.png' if source == 'ids' else 'connected components (no instance files are used)'
         print(f'objects: {what}')
-    written = write_missing(args, list(files), lambda name: files_of(args.out, name),
-                            lambda todo: SwappedMaps(todo, files, args), make)
+    written = write_missing(args, list(files), lambda name: files_of(args.out, name, kinds),
+                            lambda todo: samples(todo, files, args), make)
     if get_dist_info()[0] == 0:
-        print(f'\n{written} of {len(files)} images: semantic map, synthesis and label written to {args.out}, '
+        print(f'\n{written} of {len(files)} images: {len(kinds)} maps and a label each written to {args.out}, '
               f'{len(files) - written} were there already')
     stop_processes()
 

@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgcda.files import claim_folder, write_png
 
+#: What a map is multiplied by to fill 0..255.
+MAP_SCALES = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
+
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of how a tool runs, not of what it writes."""

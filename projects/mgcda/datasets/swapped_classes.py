@@ -1,12 +1,13 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Semantic maps with objects of a wrong class, the training data of Image Resynthesis.
+"""Semantic maps with objects of a wrong class, the training data of Image Resynthesis and of SynBoost.
 
 A discrepancy network needs pairs of an image and a resynthesis that disagree somewhere. "Detecting the Unexpected via
 Image Resynthesis" (Lis et al., ICCV 2019) gives a random half of the objects in the ground truth another class and
-makes the resynthesis from that.
+makes the resynthesis from that. "Pixel-wise Anomaly Detection in Complex Driving Scenes" (SynBoost, Di Biase et al.,
+CVPR 2021) does so to any part of the objects, mostly to frequent classes, and counts void pixels as anomalies, too.
 """
 import hashlib
-from typing import Optional
+from typing import Optional, Sequence
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from mgcda.labels import ANOMALY, IGNORE, NORMAL, NUM_CITYSCAPES_CLASSES, UNKNOW
 #: Label ids of Cityscapes whose objects are told apart in ``instanceIds`` and that have a train id: person, rider, car,
 #: truck, bus, train, motorcycle, bicycle.
 THING_LABEL_IDS = (24, 25, 26, 27, 28, 31, 32, 33)
+#: How often SynBoost's public code draws each class for a swapped object, by train id: of the classes other than the
+#: object's own, car seven times, road and person three times as often as most; pole, traffic light, sky, train never.
+SYNBOOST_CLASS_WEIGHTS = (3, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 3, 1, 7, 1, 1, 0, 1, 1)
 
 
 def name_generator(seed: int, name: str) -> np.random.Generator:
@@ -64,31 +68,56 @@ def _components(label_ids: np.ndarray) -> np.ndarray:
     return found
 
 
-def swap_classes(train_ids: np.ndarray, instances: np.ndarray, fraction: float,
-                 rng: np.random.Generator) -> np.ndarray:
+def swap_classes(train_ids: np.ndarray,
+                 instances: np.ndarray,
+                 fraction: float,
+                 rng: np.random.Generator,
+                 weights: Optional[Sequence[float]] = None) -> np.ndarray:
     """Give a part of the objects another class.
 
     Args:
         train_ids: (H, W) uint8, train ids, 255 = unknown.
         instances: (H, W), 0 = no object, else its number, as :func:`find_instances` returns them.
         fraction: of the objects that is swapped, rounded down to a number of objects, in [0, 1].
-        rng: draws the objects, without replacement, and for each one of the 18 other classes, all as likely.
+        rng: draws the objects, without replacement, and for each one of the 18 other classes.
+        weights: how likely each of the 19 classes is to be drawn, up to a factor; None: all as likely.
 
     Returns:
         (H, W) uint8: the train ids with the swapped objects.
+
+    Raises:
+        ValueError: there are not 19 weights, or an object has no other class that could be drawn.
     """
     first = np.unique(instances, return_index=True)[1][int((instances == 0).any()):]
     chosen = rng.permutation(len(first))[:int(len(first) * fraction)]
     old = train_ids.reshape(-1)[first[chosen]]
-    new = rng.integers(NUM_CITYSCAPES_CLASSES - 1, size=len(chosen))
     classes = np.full(len(first) + 1, UNKNOWN_TRAIN_ID, np.uint8)  # of the objects by number; unknown = not swapped
-    classes[chosen + 1] = new + (new >= old)
+    classes[chosen + 1] = _other_classes(old, rng, weights)
     swapped = classes[instances]
     return np.where(swapped == UNKNOWN_TRAIN_ID, train_ids, swapped)
 
 
-def swap_target(train_ids: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-    """Target (H, W) uint8 of a swapped map: 1 where the class is wrong, 255 where the true one is unknown, else 0."""
+def _other_classes(old: np.ndarray, rng: np.random.Generator, weights: Optional[Sequence[float]]) -> np.ndarray:
+    """A class for each object that is not its ``old`` one, both (K,) train ids."""
+    if weights is None:
+        new = rng.integers(NUM_CITYSCAPES_CLASSES - 1, size=len(old))
+        return new + (new >= old)
+    if len(weights) != NUM_CITYSCAPES_CLASSES:
+        raise ValueError(f'weights must be {NUM_CITYSCAPES_CLASSES} numbers, one a class, got {len(weights)}')
+    share = np.tile(np.asarray(weights, np.float64), (len(old), 1))
+    share[np.arange(len(old)), old] = 0
+    if (share.sum(1) <= 0).any() or (share < 0).any():
+        raise ValueError(f'weights must not be negative, and two of them positive at least, got {tuple(weights)}')
+    return np.array([rng.choice(NUM_CITYSCAPES_CLASSES, p=row / row.sum()) for row in share], np.int64)
+
+
+def swap_target(train_ids: np.ndarray, swapped: np.ndarray, void: Optional[np.ndarray] = None) -> np.ndarray:
+    """Target (H, W) uint8 of a swapped map: 1 where the class is wrong, 255 where the true one is unknown, else 0.
+
+    Where ``void`` (H, W), bool, is true, it is 1, too.
+    """
     target = np.where(swapped != train_ids, ANOMALY, NORMAL).astype(np.uint8)
     target[train_ids == UNKNOWN_TRAIN_ID] = IGNORE
+    if void is not None:
+        target[void] = ANOMALY
     return target

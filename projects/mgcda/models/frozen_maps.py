@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
+from mgcda.labels import UNKNOWN_TRAIN_ID
 from mgcda.scores import entropy, margin
 from .data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .network_loading import load_network
@@ -98,11 +99,13 @@ class FrozenMaps(nn.Module):
         """Keep the weights that were loaded when the module was built."""
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Dict[str, Tensor]:
+    def forward(self, images: Tensor, replaced: Optional[Tensor] = None) -> Dict[str, Tensor]:
         """Make the maps of images.
 
         Args:
             images (Tensor): BGR, float (N, 3, H, W) in 0..255.
+            replaced (Tensor, optional): Train ids (N, 1, H, W), integers, that take the place of the segmenter's
+                before the resynthesis; 255 where the segmenter's stay. Defaults to None.
 
         Returns:
             dict: At the size of the images, ``synthesis`` BGR float (N, 3, H, W) in 0..255, ``semantic`` int64
@@ -112,6 +115,9 @@ class FrozenMaps(nn.Module):
         size = tuple(images.shape[-2:])
         seg_logits = self._segment(_resize_images(images, self.segmenter_size or size)).float()
         semantic = seg_logits.max(dim=1, keepdim=True).indices
+        if replaced is not None:
+            replaced = nearest_resize(replaced, tuple(semantic.shape[-2:])).to(semantic)
+            semantic = torch.where(replaced == UNKNOWN_TRAIN_ID, semantic, replaced)
         synthesis = synthesize(self.generator, semantic, self.generator_size)
         maps = dict(synthesis=bilinear_resize(synthesis, size), semantic=nearest_resize(semantic, size))
         if self.uncertainty:
