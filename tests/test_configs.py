@@ -61,6 +61,7 @@ def test_no_config_is_left_out() -> None:
         'ablation/baseline_mix.py', 'ablation/oda.py', 'ablation/oda_fda.py', 'ablation/mdat.py',
         'ablation/mdat_pcl.py', 'ablation/mdat_cpcl.py', 'ablation/cacl.py', 'mgcda/mgcda_r50_cityscapes.py',
         'mgcda/mgcda_mit-b2_cityscapes.py', 'mgcda/mgcda_convnext-t_cityscapes.py',
+        'mgcda/mgcda_dinov2-b_cityscapes.py',
         'mgcda/mgcda_online_cityscapes.py', 'mgcda/mgcda_do-downsample4_cityscapes.py',
         'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py', 'toy/generator.py', 'toy/baseline.py',
         'toy/mgcda.py', 'toy/entropy.py', 'cityscapes256/generator.py', 'cityscapes256/baseline.py',
