@@ -157,6 +157,18 @@ def test_wrong_options(options: dict, message: str) -> None:
         build(**options)
 
 
+def test_checkpoint_of_a_classifier_loads(tmp_path: Path) -> None:
+    """As mmpretrain publishes them: keys below 'backbone.'."""
+    source = build()
+    state = {f'backbone.{name}': value for name, value in source.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'dinov2.pth')
+    model = MODELS.build(
+        dict(TINY, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'dinov2.pth'), prefix='backbone.')))
+    model.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
 def test_config_is_the_published_network(repo_root: Path) -> None:
     cfg = Config.fromfile(repo_root / 'configs/_base_/backbones/dinov2_vit-b.py')
     folder = Path(mmpretrain.__file__).parent / '.mim/configs/dinov2'
