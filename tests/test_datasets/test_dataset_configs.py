@@ -147,6 +147,10 @@ def test_configs_with_outliers_among_classes(benchmarks, monkeypatch, name):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     plain = DATASETS.build(cfg.plain)
     assert plain.domain == 0 and OUTLIER not in plain[0]['data_samples'].gt_sem_seg.data
+    for options, labels in ((dict(), {OUTLIER}), (dict(objects=dict(ann_file=cfg.objects.ann_file)), {OUTLIER, IGNORE})):
+        negative = DATASETS.build(dict(cfg.negatives, **options))[0]
+        found = set(negative['data_samples'].gt_sem_seg.data.unique().tolist())
+        assert negative['inputs'].shape == (3, *size) and {OUTLIER} <= found <= labels
     for split in ('val', 'test'):
         assert cfg[f'{split}_evaluator'] == dict(type='AnomalyMetric')
         samples = [sample for batch in load(name, f'{split}_dataloader') for sample in batch['data_samples']]

@@ -285,6 +285,23 @@ def test_outliers_among_classes_count_as_anomalies(check: Callable) -> None:
     assert code == 0 and row_of(output, 'OwnVoidClass') == binary
 
 
+def test_negative_images(files: Path, check: Callable) -> None:
+    (files / 'config.py').write_text("""
+train_dataloader = dict(
+    dataset=dict(
+        type='NegativeImageDataset', data_root='coco', objects=dict(ann_file='instances.json', min_area=50),
+        pipeline=[dict(type='LoadImage'), dict(type='LoadNegativeAnnotations'), dict(type='PackDissimilarityInputs')]))
+""")
+    code, output = check()
+    assert code == 0 and row_of(output, 'Negatives')[1:] == ['train', '1', '-', '24x16', '-', '-', '0']
+    shutil.copy('coco/images/1.jpg', 'coco/images/2.jpg')
+    assert check()[0] == 0  # it shows no object
+    edit_config("objects=dict(ann_file='instances.json', min_area=50),", '')
+    halve('coco/images/2.jpg')
+    code, output = check()
+    assert code == 1 and len(problems_of(output)) == 1 and 'coco/images/2.jpg is truncated' in output
+
+
 def test_labels_that_are_classes(files: Path, check: Callable) -> None:
     (files / 'config.py').write_text("""
 test_dataloader = dict(

@@ -12,6 +12,18 @@ void_class = dict(type='VoidClassDataset', dataset_name='VoidClass256', pipeline
 anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
 # The same images without outliers, in the place of void_class.
 plain = dict(void_class, dataset_name='Plain256', anomaly_ids=())
+# Whole images whose pixels are all outliers, to stand beside the others in a batch; objects=dict(ann_file=...) makes
+# outliers of unknown objects alone.
+negatives = dict(
+    type='NegativeImageDataset',
+    targets='classes',
+    data_root='data/coco_objects',
+    pipeline=[
+        dict(type='LoadImage', color_type='color_ignore_orientation'),
+        dict(type='LoadNegativeAnnotations'),
+        dict(type='ResizeShortestEdge', scale=512, max_size=8192),
+        dict(type='RandomCrop', crop_size=(256, 512)), *pack
+    ])
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

@@ -18,6 +18,19 @@ void_class = dict(type='VoidClassDataset', pipeline=load + pack, **streets)
 anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
 # The same images without outliers, in the place of void_class.
 plain = dict(void_class, dataset_name='Plain', anomaly_ids=())
+# Whole images whose pixels are all outliers, to stand beside the others in a batch; objects=dict(ann_file=...) makes
+# outliers of unknown objects alone.
+negatives = dict(
+    type='NegativeImageDataset',
+    targets='classes',
+    data_root='data/coco/',
+    data_prefix=dict(img_path='train2017'),
+    pipeline=[
+        dict(type='LoadImage', color_type='color_ignore_orientation'),
+        dict(type='LoadNegativeAnnotations'),
+        dict(type='ResizeShortestEdge', scale=crop_size[1], max_size=8192),
+        dict(type='RandomCrop', crop_size=crop_size), *pack
+    ])
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,

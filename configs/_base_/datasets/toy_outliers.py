@@ -11,6 +11,19 @@ void_class = dict(type='VoidClassDataset', dataset_name='ToyVoidClass', pipeline
 anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
 # The same streets without outliers, in the place of void_class.
 plain = dict(void_class, dataset_name='ToyPlain', anomaly_ids=())
+# Whole images whose pixels are all outliers, to stand beside the others in a batch; objects=dict(ann_file=...) makes
+# outliers of unknown objects alone.
+negatives = dict(
+    type='NegativeImageDataset',
+    targets='classes',
+    dataset_name='ToyNegatives',
+    data_root='data/toy/coco',
+    pipeline=[
+        dict(type='LoadImage', color_type='color_ignore_orientation'),
+        dict(type='LoadNegativeAnnotations'),
+        dict(type='ResizeShortestEdge', scale=256, max_size=8192),
+        dict(type='RandomCrop', crop_size=(128, 256)), *pack
+    ])
 train_dataloader = dict(dataset=dict(datasets=[void_class, anomaly_mix]))
 test_pipeline = [
     dict(type='LoadImage'), resize,

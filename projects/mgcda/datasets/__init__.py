@@ -8,6 +8,7 @@ from .fishyscapes import FishyscapesDataset
 from .lost_and_found import LostAndFoundDataset
 from .maps import MAP_KINDS, map_file, map_files
 from .multi_domain import MultiDomainDataset
+from .negative_images import NegativeImageDataset
 from .randomness import SampleKey, keyed_random
 from .road_anomaly import RoadAnomalyDataset
 from .samplers import DomainBalancedSampler
@@ -18,6 +19,7 @@ from .void_class import VoidClassDataset
 
 __all__ = [
     'MAP_KINDS', 'AnomalyDataset', 'AnomalyMixDataset', 'ClassLabelDataset', 'CocoObjects', 'CompositeDataset',
-    'DomainBalancedSampler', 'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'RoadAnomalyDataset',
-    'SMIYCDataset', 'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random', 'map_file', 'map_files'
+    'DomainBalancedSampler', 'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'NegativeImageDataset',
+    'RoadAnomalyDataset', 'SMIYCDataset', 'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random', 'map_file',
+    'map_files'
 ]

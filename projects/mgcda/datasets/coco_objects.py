@@ -162,6 +162,29 @@ class CocoObjects:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         return pixels, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
 
+    def mask(self, index: int) -> np.ndarray:
+        """Mask of an object in its whole image, uint8 (H, W) of 0 and 1.
+
+        Raises:
+            ValueError: it is broken.
+        """
+        ann_id, _, size, (x, y, box_width, box_height), segmentation = self._record_of(index)
+        try:
+            mask = self._mask(segmentation, *size)
+        except Exception as error:
+            raise ValueError(f'{self.ann_file}: the mask of annotation {ann_id} is broken: {error}') from error
+        if mask.shape != size or not mask[y:y + box_height, x:x + box_width].any():
+            raise ValueError(f'{self.ann_file}: the mask of annotation {ann_id} is empty or not of size '
+                             f'{size[1]}x{size[0]}')
+        return mask
+
+    def of_images(self) -> Dict[str, List[int]]:
+        """Objects of each image that has any: path -> indices."""
+        found: Dict[str, List[int]] = {}
+        for index in range(len(self)):
+            found.setdefault(os.path.join(self.img_path, self._record_of(index)[1]), []).append(index)
+        return found
+
     def image_sizes(self) -> Dict[str, Tuple[int, int]]:
         """Images that objects are cut from: path -> (H, W) as the annotation file says."""
         records = (self._record_of(index) for index in range(len(self)))
@@ -185,21 +208,14 @@ class CocoObjects:
         return entry
 
     def _decode(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
-        ann_id, file_name, (height, width), (x, y, box_width, box_height), segmentation = self._record_of(index)
+        _, file_name, (height, width), (x, y, box_width, box_height), _ = self._record_of(index)
         path = os.path.join(self.img_path, file_name)
         image = read_image(path, 'color_ignore_orientation', what='COCO image')
         if image.shape[:2] != (height, width):
             raise ValueError(f'COCO image {path} is {image.shape[1]}x{image.shape[0]}, but {self.ann_file} says '
                              f'{width}x{height}')
-        try:
-            mask = self._mask(segmentation, height, width)
-        except Exception as error:
-            raise ValueError(f'{self.ann_file}: the mask of annotation {ann_id} is broken: {error}') from error
         window = slice(y, y + box_height), slice(x, x + box_width)
-        if mask.shape != (height, width) or not mask[window].any():
-            raise ValueError(f'{self.ann_file}: the mask of annotation {ann_id} is empty or not of size '
-                             f'{width}x{height}')
-        return image[window].copy(), mask[window].copy()
+        return image[window].copy(), self.mask(index)[window].copy()
 
     @staticmethod
     def _mask(segmentation, height: int, width: int) -> np.ndarray:

@@ -41,6 +41,17 @@ def cityscapes_label_map(anomaly_ids: Sequence[int],
     return {i: OUTLIER if i in anomalies else classes.get(i, IGNORE) for i in sorted(known)}
 
 
+def anomaly_target(targets: str) -> int:
+    """What pixels of anomalies become: 1 among ``'binary'`` targets, 254 among ``'classes'``.
+
+    Raises:
+        ValueError: other targets.
+    """
+    if targets not in (BINARY, CLASSES):
+        raise ValueError(f'targets must be {BINARY!r} or {CLASSES!r}, got {targets!r}')
+    return ANOMALY if targets == BINARY else OUTLIER
+
+
 @DATASETS.register_module()
 class VoidClassDataset(AnomalyDataset):
     """Cityscapes, with the objects of its void classes as anomalies (training domain 0).
@@ -71,9 +82,8 @@ class VoidClassDataset(AnomalyDataset):
         self.split = os.path.basename(os.path.normpath(data_prefix['img_path']))
         if 'label_map' in kwargs:
             raise ValueError(f'{type(self).__name__} takes no label_map: set anomaly_ids and ignore_ids')
-        if targets not in (BINARY, CLASSES):
-            raise ValueError(f'targets must be {BINARY!r} or {CLASSES!r}, got {targets!r}')
         self.targets = targets
+        self.anomaly_target = anomaly_target(targets)
         super().__init__(
             data_prefix=data_prefix,
             img_suffix=img_suffix,
@@ -85,8 +95,3 @@ class VoidClassDataset(AnomalyDataset):
     def allowed_targets(self) -> Tuple[int, ...]:
         """What labels become."""
         return super().allowed_targets if self.targets == BINARY else (*range(NUM_CITYSCAPES_CLASSES), OUTLIER, IGNORE)
-
-    @property
-    def anomaly_target(self) -> int:
-        """What pixels of anomalies become."""
-        return ANOMALY if self.targets == BINARY else OUTLIER

@@ -3,10 +3,11 @@ from .label_ids import LabelIdToTrainId
 from .load_anomaly_annotations import LoadAnomalyAnnotations
 from .load_dissimilarity_maps import LoadDissimilarityMaps
 from .load_image import LoadImage
+from .load_negative_annotations import LoadNegativeAnnotations
 from .pack_dissimilarity_inputs import PackDissimilarityInputs
 from .paste_objects import PasteObjects
 
 __all__ = [
-    'LabelIdToTrainId', 'LoadAnomalyAnnotations', 'LoadDissimilarityMaps', 'LoadImage', 'PackDissimilarityInputs',
-    'PasteObjects'
+    'LabelIdToTrainId', 'LoadAnomalyAnnotations', 'LoadDissimilarityMaps', 'LoadImage', 'LoadNegativeAnnotations',
+    'PackDissimilarityInputs', 'PasteObjects'
 ]
