@@ -62,8 +62,9 @@ class NegativeImageDataset(AnomalyDataset):
             return data_list
         self.objects = CocoObjects(**self.object_args)
         shown: Dict[str, List[int]] = self.objects.of_images()
-        data_list = [dict(info, object_indices=shown[info['img_path']]) for info in data_list
-                     if info['img_path'] in shown]
+        data_list = [
+            dict(info, object_indices=shown[info['img_path']]) for info in data_list if info['img_path'] in shown
+        ]
         if not data_list:
             self.refuse(f'none of the images in {self.data_prefix["img_path"]} shows an object of '
                         f'{self.objects.ann_file}')
