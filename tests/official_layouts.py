@@ -8,7 +8,7 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from mgcda.datasets import MAP_KINDS
+from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS
 from mgcda.labels import label_id_to_train_id
 
 #: Size (H, W) of the images.
@@ -43,10 +43,10 @@ class LayoutWriter:
         self._write(path, label)
         return label
 
-    def maps(self, folder: str, image: str) -> None:
-        """The five maps of an image, named by its path without suffix below the folder of images."""
+    def maps(self, folder: str, image: str, kinds: Sequence[str] = MAP_KINDS) -> None:
+        """The maps of an image, named by its path without suffix below the folder of images."""
         self.image(f'{folder}/synthesis/{image}.png')
-        for kind in MAP_KINDS[1:]:
+        for kind in kinds[1:]:
             self.blocks(f'{folder}/{kind}/{image}.png', [0, 2, 10, 18, 255] if kind == 'semantic' else None)
 
     def cityscapes(self, folder: str, maps: str, suffix: str = 'png') -> None:
@@ -66,11 +66,10 @@ class LayoutWriter:
             self.blocks(f'{folder}/gtFine/train/{name}_gtFine_anomaly.png', [0, 1, 255])
             self.maps(maps, f'{name}_leftImg8bit')
 
-    def swapped(self, folder: str) -> None:
+    def swapped(self, folder: str, uncertainty: bool = False) -> None:
         for i in range(NUM_IMAGES):
             name = f'aachen/aachen_{i:06d}_000019'
-            self.image(f'{folder}/synthesis/{name}_leftImg8bit.png')
-            self.blocks(f'{folder}/semantic/{name}_leftImg8bit.png', [0, 2, 10, 18, 255])
+            self.maps(folder, f'{name}_leftImg8bit', MAP_KINDS if uncertainty else REQUIRED_KINDS)
             self.blocks(f'{folder}/labels/{name}_gtFine_anomaly.png', [0, 1, 255])
 
     def road_anomaly(self, folder: str) -> None:
@@ -152,6 +151,8 @@ def write_layouts(root: Path) -> None:
     for folder in ('swapped/cityscapes/train', 'swapped/cityscapes_spade/train', 'swapped/cityscapes256/train',
                    'swapped/cityscapes256_pix2pixhd/train', 'toy/swapped', 'toy/swapped_pix2pixhd'):
         writer.swapped(folder)
+    for folder in ('swapped/cityscapes_synboost/train', 'swapped/cityscapes256_synboost/train', 'toy/swapped_synboost'):
+        writer.swapped(folder, uncertainty=True)
     for folder in ('fishyscapes/LostAndFound', 'fishyscapes/Static', 'toy/fishyscapes'):
         writer.fishyscapes(folder)
     for folder in ('road_anomaly', 'toy/road_anomaly'):

@@ -9,11 +9,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmseg.registry import DATASETS, HOOKS, MODELS
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
+from tiny_dissimilarity import quick_runs
 from torch import nn
 
 import mgcda  # noqa: F401
@@ -51,6 +53,8 @@ class LoopModel(BaseModel):
 
     def forward(self, inputs, mode='loss'):
         inputs = torch.stack(list(inputs))
+        if mode == 'predict':
+            return [self.layer(inputs).mean()]
         return dict(loss_step=self.dropout(self.layer(inputs / 100)).square().mean())
 
 
@@ -63,14 +67,15 @@ class LoopRecorder(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         inputs = torch.stack(list(data_batch['inputs'])).flatten().tolist()
-        self.rows.append((runner.iter, batch_idx, runner.epoch, inputs, outputs['loss'].item()))
+        rate = runner.optim_wrapper.param_groups[0]['lr']
+        self.rows.append((runner.iter, batch_idx, runner.epoch, inputs, outputs['loss'].item(), rate))
 
 
 def build(work_dir, by_epoch=False, workers=0, infinite=False, stop=8, resume=None, interval=3, batch_size=4, seed=7,
-          sampler=None, randomness=None):
+          sampler=None, randomness=None, param_scheduler=None, default_hooks=None, val_interval=1000, **settings):
     init_default_scope('mmseg')
     loop = dict(type='ResumableEpochTrainLoop', max_epochs=stop) if by_epoch else dict(
-        type='ResumableIterTrainLoop', max_iters=stop, val_interval=1000)
+        type='ResumableIterTrainLoop', max_iters=stop)
     cfg = Config(
         dict(
             model=dict(type='LoopModel'),
@@ -85,9 +90,11 @@ def build(work_dir, by_epoch=False, workers=0, infinite=False, stop=8, resume=No
                     datasets=[dict(type='LoopDataset', size=7, domain=0),
                               dict(type='LoopDataset', size=3, domain=1)])),
             optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01)),
-            param_scheduler=[dict(type='PolyLR', power=0.9, begin=0, end=20, by_epoch=False)],
-            train_cfg=loop,
-            default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=interval)),
+            param_scheduler=param_scheduler or [dict(type='PolyLR', power=0.9, begin=0, end=20, by_epoch=False)],
+            train_cfg=dict(loop, val_interval=val_interval),
+            **settings,
+            default_hooks=default_hooks or dict(
+                checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=interval)),
             custom_hooks=[dict(type='KeyedRandomHook'), dict(type='LoopRecorder')],
             randomness=dict(seed=seed) if randomness is None else randomness,
             default_scope='mmseg',
@@ -95,6 +102,19 @@ def build(work_dir, by_epoch=False, workers=0, infinite=False, stop=8, resume=No
             resume=resume is not None,
             load_from=resume))
     return Runner.from_cfg(cfg)
+
+
+@METRICS.register_module(name='LoopMetric', force=True)
+class LoopMetric(BaseMetric):
+    """A 'loss' that tells the weights apart but does not get better."""
+
+    default_prefix = 'val'
+
+    def process(self, data_batch, data_samples):
+        self.results.append(data_samples[0].item())
+
+    def compute_metrics(self, results):
+        return dict(loss=1 + abs(sum(results)))
 
 
 def train(runner):
@@ -133,6 +153,26 @@ def test_epoch_loop_resumes_inside_and_between_epochs(tmp_path, interval):
     resumed = build(tmp_path / 'b', by_epoch=True, stop=3, interval=interval,
                     resume=str(tmp_path / 'a' / f'iter_{interval}.pth'))
     assert_same(whole, train(resumed), interval)
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('place', [1, 2])
+def test_a_rate_that_follows_validation_resumes_to_the_bit(tmp_path, by_epoch, place):
+    """Checkpoints are written before the validation of their step, which the schedule must not miss."""
+    hook = dict(type='CheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else 2)
+    plateau = dict(type='ReduceOnPlateauLR', monitor='val/loss', rule='less', factor=0.5, patience=0, threshold=0.5)
+    settings = dict(
+        by_epoch=by_epoch, stop=5 if by_epoch else 10, val_interval=1 if by_epoch else 2,
+        default_hooks=dict(checkpoint=hook), param_scheduler=[plateau], val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='LoopMetric'),
+        val_dataloader=dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                            dataset=dict(type='LoopDataset', size=2, domain=0)))
+    with quick_runs():
+        whole = train(build(tmp_path / 'a', **settings))
+        name = f'epoch_{place}.pth' if by_epoch else f'iter_{2 * place}.pth'
+        resumed = train(build(tmp_path / 'b', **settings, resume=str(tmp_path / 'a' / name)))
+    rates = [row[-1] for row in whole[0]]
+    assert rates[0] == rates[1] == 0.01 and min(rates) < 0.002 and len(set(rates)) == 4
+    assert_same(whole, resumed, place * (4 if by_epoch else 2))
 
 
 def test_resume_without_a_seed_takes_that_of_the_checkpoint(tmp_path):

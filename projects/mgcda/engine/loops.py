@@ -68,12 +68,29 @@ class _Unopened:
         return iter(())
 
 
+def _validate_if_missed(loop: Union[EpochBasedTrainLoop, IterBasedTrainLoop], step: int) -> None:
+    """Run the validation of an epoch or iteration if a schedule of the run, such as ReduceOnPlateauLR, lacks it.
+
+    The checkpoint of a step is written before the validation of that step: a run that is resumed from it catches up.
+    ``val_interval`` must have been the same all along.
+    """
+    schedulers = loop.runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        schedulers = [scheduler for part in schedulers.values() for scheduler in part]
+    seen = [scheduler.last_step + 1 for scheduler in schedulers if getattr(scheduler, 'need_val_args', False)]
+    if not seen or loop.runner.val_loop is None or step < loop.val_begin or step % loop.val_interval:
+        return
+    if min(seen) < step // loop.val_interval - (loop.val_begin - 1) // loop.val_interval:
+        loop.runner.val_loop.run()
+
+
 @LOOPS.register_module()
 class ResumableIterTrainLoop(IterBasedTrainLoop):
     """IterBasedTrainLoop whose resumed run starts the sampler at its iteration instead of reading what was used.
 
     Takes the arguments of mmengine's IterBasedTrainLoop. The sampler has ``set_start(iteration)``; where it ends with
-    an epoch, it is started again at once.
+    an epoch, it is started again at once. Where a schedule follows a metric of validation, the validation that a
+    checkpoint was written before is made up for.
 
     Raises:
         TypeError, ValueError: the sampler cannot do that, or expects another batch size.
@@ -107,6 +124,8 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         if self._iter:
             self.runner.logger.info(f'Training goes on at iteration {self._iter}; no data is read twice')
+            if self._iter < self._max_iters:
+                _validate_if_missed(self, self._iter)
         self.dataloader_iterator = self._batches()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
@@ -126,7 +145,8 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
     """EpochBasedTrainLoop that also continues inside an epoch, from a checkpoint of CheckpointHook(by_epoch=False).
 
     Takes the arguments of mmengine's EpochBasedTrainLoop. The sampler has ``set_start(iteration)`` and ends with the
-    epoch.
+    epoch. Where a schedule follows a metric of validation, the validation that a checkpoint was written before is made
+    up for.
 
     Raises:
         TypeError, ValueError: the sampler cannot do that, or expects another batch size; on resuming, the checkpoint
@@ -143,7 +163,8 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
     def run(self):
         """Train from the current iteration to the last."""
         self._used_batches()
-        if self._iter:
+        self._resumed = self._iter > 0
+        if self._resumed:
             self.runner.logger.info(f'Training goes on at iteration {self._iter}; no data is read twice')
         return super().run()
 
@@ -159,6 +180,9 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
 
     def run_epoch(self) -> None:
         """Iterate over what is left of the epoch."""
+        if self._resumed:
+            _validate_if_missed(self, self._epoch)
+            self._resumed = False
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         used = self._used_batches()

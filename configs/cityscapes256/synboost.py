@@ -1,0 +1,32 @@
+# SynBoost (Di Biase et al., CVPR 2021) on the 256x256 Cityscapes: void class and swapped instances, a light network on
+# ESPNetv2's backbone. The schedule follows the loss on the void pixels of some validation images, not of a test set.
+_base_ = './baseline.py'
+swapped = dict(
+    type='CompositeDataset',
+    dataset_name='Swapped256',
+    data_root='data/',
+    data_prefix=dict(
+        img_path='cityscapes256/leftImg8bit/train', seg_map_path='swapped/cityscapes256_synboost/train/labels'),
+    maps_root='data/swapped/cityscapes256_synboost/train',
+    pipeline=_base_.train_pipeline)
+train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, swapped]))
+class_weight = (1.548, 8.039)
+model = dict(
+    decode_head=dict(loss_decode=dict(class_weight=class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='VoidClassDataset',
+        dataset_name='VoidClass256',
+        data_root='data/cityscapes256/',
+        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+        indices=50,
+        test_mode=True,
+        pipeline=_base_.test_pipeline))
+val_evaluator = [
+    dict(type='AnomalyMetric'),
+    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
+]
+optim_wrapper = dict(optimizer=dict(betas=(0.5, 0.999)))
+param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='VoidClass256/loss', rule='less', factor=0.5, patience=2)]
+train_cfg = dict(val_interval=50)

@@ -1,0 +1,31 @@
+# SynBoost (Di Biase et al., CVPR 2021) on the toy streets: void class and swapped instances, a light network. The schedule
+# follows the loss on the void pixels of the validation streets, not of a test set.
+_base_ = './baseline.py'
+swapped = dict(
+    type='CompositeDataset',
+    dataset_name='ToySwapped',
+    data_root='data/toy/',
+    data_prefix=dict(img_path='cityscapes/leftImg8bit/train', seg_map_path='swapped_synboost/labels'),
+    maps_root='data/toy/swapped_synboost',
+    pipeline=_base_.train_pipeline)
+train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, swapped]))
+class_weight = (1.548, 8.039)
+model = dict(
+    decode_head=dict(loss_decode=dict(class_weight=class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='VoidClassDataset',
+        dataset_name='ToyVoidClass',
+        data_root='data/toy/cityscapes',
+        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+        test_mode=True,
+        pipeline=_base_.test_pipeline))
+val_evaluator = [
+    dict(type='AnomalyMetric'),
+    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
+]
+max_epochs = 12
+optim_wrapper = dict(optimizer=dict(betas=(0.5, 0.999)))
+param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='ToyVoidClass/loss', rule='less', factor=0.5, patience=2)]
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
