@@ -28,6 +28,7 @@ HEADS = {
     'GMMDepthwiseSeparableASPPHead': dict(
         in_channels=16, in_index=3, channels=16, dilations=(1, 2), c1_in_channels=4, c1_channels=4),
     'GMMSegformerHead': dict(in_channels=[4, 6, 8, 16], in_index=[0, 1, 2, 3], channels=16),
+    'GMMESPNetv2Head': dict(in_channels=[4, 6, 8, 16], channels=5, decoder_channels=(12, 8, 6)),
     'GMMUPerHead': dict(in_channels=[4, 6, 8, 16], in_index=[0, 1, 2, 3], pool_scales=(1, 2), channels=16),
 }
 

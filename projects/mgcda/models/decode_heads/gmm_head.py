@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mgcda.models.losses.reduction import masked_mean
 from ..layers.gaussian_mixture import ClassGaussianMixtures, sample_classes
+from .espnetv2_head import ESPNetv2Head
 
 
 class UnitEmbedding(nn.Module):
@@ -159,3 +160,8 @@ class GMMSegformerHead(GMMHeadMixin, SegformerHead):
 @MODELS.register_module()
 class GMMUPerHead(GMMHeadMixin, UPerHead):
     """The head of UPerNet with Gaussian mixtures as its classifier, see :class:`GMMHeadMixin`."""
+
+
+@MODELS.register_module()
+class GMMESPNetv2Head(GMMHeadMixin, ESPNetv2Head):
+    """The head of ESPNetv2 with Gaussian mixtures as its classifier, see :class:`GMMHeadMixin`."""

@@ -1,0 +1,3 @@
+# Outlier Head on the 256x256 Cityscapes.
+_base_ = ['../_base_/tuned_cityscapes256.py', '../_base_/methods/outlier_head.py']
+model = _base_.method

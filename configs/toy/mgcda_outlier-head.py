@@ -1,0 +1,4 @@
+# MGCDA as a plug-in to Outlier Head, on the toy streets.
+_base_ = ['./outlier-head.py', '../_base_/plugins/mgcda_toy.py']
+default_hooks = dict(mdat=_base_.mdat)
+model = dict(taps=dict(score='outlier_posterior'), train_only=_base_.cacl)
