@@ -247,10 +247,12 @@ def test_two_processes_share_the_work(config: Path, toy_root: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('generator, name', [('pix2pixhd', 'image-resynthesis'), ('generator', 'image-resynthesis-pp')])
+@pytest.mark.parametrize('generator, name', [('pix2pixhd', 'image-resynthesis'), ('generator', 'image-resynthesis-pp'),
+                                             ('generator', 'synboost')])
 def test_swapped_maps_train_a_network_that_is_tested(generator: str, name: str, toy_root: Path, tmp_path: Path) -> None:
     """Frozen networks, swapped maps, training and test, each by its tool and its config."""
     root, out, config = toy_root / 'cityscapes', tmp_path / 'swapped', f'configs/toy/{name}.py'
+    synboost = name == 'synboost'
     no_workers = [f'{part}_dataloader.{option}' for part in ('train', 'val', 'test')
                   for option in ('num_workers=0', 'persistent_workers=False')]
 
@@ -266,19 +268,25 @@ def test_swapped_maps_train_a_network_that_is_tested(generator: str, name: str, 
               f'model.frozen.generator.checkpoint={train(generator, short)}',
               'model.frozen.segmenter_size=(64,128)', 'model.frozen.generator_size=(64,128)',
               'model.work_size=(64,128)']
-    run_tool(TOOL, config, root, out, '--workers', 0, '--cfg-options', *frozen)
-    swapped, tests = 'train_dataloader.dataset.datasets.0', [toy_root / 'road_anomaly', toy_root / 'fishyscapes']
+    recipe = ['--recipe', 'synboost'] if synboost else []
+    run_tool(TOOL, config, root, out, '--workers', 0, *recipe, '--cfg-options', *frozen)
+    datasets, tests = 'train_dataloader.dataset.datasets', [toy_root / 'road_anomaly', toy_root / 'fishyscapes']
+    swapped = f'{datasets}.{int(synboost)}'
     options = [
         *no_workers, *frozen, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2',
-        'train_dataloader.sampler.batch_size=2', 'train_dataloader.sampler.num_per_domain=2',
+        'train_dataloader.sampler.batch_size=2', f'train_dataloader.sampler.num_per_domain={2 - synboost}',
         f'{swapped}.data_prefix.img_path={root}/leftImg8bit/train', f'{swapped}.data_prefix.seg_map_path={out}/labels',
         f'{swapped}.maps_root={out}'
     ]
-    options += [f'{part}_dataloader.dataset.datasets.{i}.data_root={test}' for part in ('val', 'test')
-                for i, test in enumerate(tests)]
+    options += [f'{part}_dataloader.dataset.datasets.{i}.data_root={test}'
+                for part in (['test'] if synboost else ['val', 'test']) for i, test in enumerate(tests)]
+    if synboost:  # any five maps will do for the images as they are
+        options += [f'{datasets}.0.data_root={root}', f'{datasets}.0.maps_root={out}',
+                    f'val_dataloader.dataset.data_root={root}']
     checkpoint = train(name, options)
     run_tool('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test', '--cfg-options', *options)
     results = json.loads(max((tmp_path / 'test').glob('*/*.json')).read_text())
-    values = [results[f'{test}/{metric}'] for test in ('ToyRoadAnomaly', 'ToyFishyscapes')
-              for metric in ('AP', 'FPR95', 'AUROC')]
+    scores = ('logit_margin/', 'SynBoostEnsemble/') if synboost else ('', )
+    values = [results[f'{test}/{score}{metric}'] for test in ('ToyRoadAnomaly', 'ToyFishyscapes')
+              for score in scores for metric in ('AP', 'FPR95', 'AUROC')]
     assert all(0 <= value <= 100 for value in values)
