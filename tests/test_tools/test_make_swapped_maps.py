@@ -217,8 +217,9 @@ def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) ->
         make(toy_root / 'cityscapes', tmp_path / 'out', '--cfg-options',
              'model.frozen.generator.checkpoint=nowhere.pth')
     assert not (tmp_path / 'out').exists()
-    with pytest.raises(SystemExit):
-        make(toy_root / 'cityscapes', tmp_path / 'out', '--fraction', 2)
+    for wrong in (['--fraction', 2], ['--fraction', 0], ['--void-ids', 4], ['--recipe', 'synboost', '--void-ids', 7]):
+        with pytest.raises(SystemExit):
+            make(toy_root / 'cityscapes', tmp_path / 'out', *wrong)
     root = tmp_path / 'cityscapes'
     shutil.copytree(toy_root / 'cityscapes', root)
     path = sorted(root.rglob('train/*/*_instanceIds.png'))[2]

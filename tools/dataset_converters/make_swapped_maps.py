@@ -77,7 +77,7 @@ def parse_args() -> argparse.Namespace:
         '--fraction', type=float, help='part of the objects of an image that is swapped; default: 0.5, or drawn for '
         'each image from [0, 1) by the recipe of SynBoost')
     parser.add_argument(
-        '--void-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS, default=VOID_CLASS_ANOMALY_IDS,
+        '--void-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS,
         help='label ids whose pixels are anomalies by the recipe of SynBoost; default: 4 5, static and dynamic')
     parser.add_argument(
         '--instances', choices=['auto', 'ids', 'components'], default='auto', help='what objects are: those of the '
@@ -87,10 +87,14 @@ def parse_args() -> argparse.Namespace:
         f'{MIN_COMPONENT:.5f} with components')
     add_run_options(parser)
     args = parser.parse_args()
+    wrong_fraction = args.fraction is not None and not 0 < args.fraction <= 1
+    if args.seed < 0 or wrong_fraction or not 0 <= (args.min_area or 0) < 1:
+        parser.error('--seed must be >= 0, --fraction in (0, 1], --min-area in [0, 1)')
+    if args.void_ids and args.recipe != SYNBOOST:
+        parser.error('--void-ids needs --recipe synboost: otherwise void pixels are ignored')
     if args.fraction is None and args.recipe == LIS:
         args.fraction = 0.5
-    if args.seed < 0 or not 0 < (args.fraction or 0.5) <= 1 or not 0 <= (args.min_area or 0) < 1:
-        parser.error('--seed must be >= 0, --fraction in (0, 1], --min-area in [0, 1)')
+    args.void_ids = args.void_ids or list(VOID_CLASS_ANOMALY_IDS)
     return args
 
 
