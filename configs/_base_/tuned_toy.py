@@ -1,14 +1,4 @@
 # The segmenter of the toy streets, tuned on void pixels and on pasted objects. Leaves add a method.
-_base_ = ['./models/segmenter_toy.py', './datasets/toy_outliers.py', './default_runtime.py']
+_base_ = ['./models/segmenter_toy.py', './datasets/toy_outliers.py', './schedules/tune_200.py']
 model = dict(data_preprocessor=dict(size=(128, 256)))
-max_iters = 300
 load_from = 'work_dirs/toy/segmenter/iter_250.pth'
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.01))
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
-train_cfg = dict(type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-log_processor = dict(by_epoch=False)
-default_hooks = dict(
-    logger=dict(interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1))

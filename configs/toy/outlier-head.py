@@ -1,3 +1,5 @@
-# Outlier Head on the toy streets.
+# Outlier Head on the toy streets: pasted negatives, and negative images.
 _base_ = ['../_base_/tuned_toy.py', '../_base_/methods/outlier_head.py']
 model = _base_.method
+train_dataloader = dict(
+    sampler=dict(num_per_domain=(6, 2)), dataset=dict(datasets=[_base_.anomaly_mix, _base_.negatives]))
