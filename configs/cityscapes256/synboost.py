@@ -1,6 +1,6 @@
 # SynBoost (Di Biase et al., CVPR 2021) on the 256x256 Cityscapes: void class and swapped instances, a light network on
-# ESPNetv2's backbone. The schedule and the best checkpoint follow the loss on the void pixels of some validation images,
-# not of a test set.
+# ESPNetv2's backbone. The schedule and the best checkpoint follow the loss on the void pixels of some validation
+# images, not of a test set.
 _base_ = './baseline.py'
 swapped = dict(
     type='CompositeDataset',
@@ -29,6 +29,8 @@ val_evaluator = [
     dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
 ]
 optim_wrapper = dict(optimizer=dict(betas=(0.5, 0.999)))
-param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='VoidClass256/loss', rule='less', factor=0.5, patience=2)]
+param_scheduler = [
+    dict(type='ReduceOnPlateauLR', monitor='VoidClass256/cross_entropy', rule='less', factor=0.5, patience=2)
+]
 train_cfg = dict(val_interval=50)
-default_hooks = dict(checkpoint=dict(save_best='VoidClass256/loss', rule='less'))
+default_hooks = dict(checkpoint=dict(save_best='VoidClass256/cross_entropy', rule='less'))

@@ -1,5 +1,5 @@
-# SynBoost (Di Biase et al., CVPR 2021) on the toy streets: void class and swapped instances, a light network. The schedule
-# and the best checkpoint follow the loss on the void pixels of the validation streets, not of a test set.
+# SynBoost (Di Biase et al., CVPR 2021) on the toy streets: void class and swapped instances, a light network. The
+# schedule and the best checkpoint follow the loss on the void pixels of the validation streets, not of a test set.
 _base_ = './baseline.py'
 swapped = dict(
     type='CompositeDataset',
@@ -27,6 +27,8 @@ val_evaluator = [
 ]
 max_epochs = 12
 optim_wrapper = dict(optimizer=dict(betas=(0.5, 0.999)))
-param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='ToyVoidClass/loss', rule='less', factor=0.5, patience=2)]
+param_scheduler = [
+    dict(type='ReduceOnPlateauLR', monitor='ToyVoidClass/cross_entropy', rule='less', factor=0.5, patience=2)
+]
 train_cfg = dict(max_epochs=max_epochs, val_interval=1)
-default_hooks = dict(checkpoint=dict(save_best='ToyVoidClass/loss', rule='less'))
+default_hooks = dict(checkpoint=dict(save_best='ToyVoidClass/cross_entropy', rule='less'))

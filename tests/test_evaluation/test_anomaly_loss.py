@@ -35,7 +35,7 @@ def test_it_is_the_mean_cross_entropy_of_the_images_of_a_benchmark(weights):
                         ignore_index=255).item() for logits, label in pairs
     ]
     result = metric.evaluate(6)
-    assert list(result) == ['One/loss', 'Two/loss']
+    assert list(result) == ['One/cross_entropy', 'Two/cross_entropy']
     np.testing.assert_allclose(list(result.values()), [np.mean(expected[:2]), np.mean(expected[2:])], rtol=1e-6)
     with pytest.raises(ValueError, match='no image'):  # nothing is left for the next epoch
         metric.evaluate(0)
@@ -45,7 +45,7 @@ def test_extreme_margins_give_a_finite_loss():
     metric = METRICS.build(dict(type='AnomalyLoss'))
     logits = torch.tensor([[-500.0, 500.0]]).repeat(1, 2).view(1, 1, 4)
     metric.process(None, [sample(torch.cat([torch.zeros_like(logits), logits]), torch.tensor([[1, 1, 0, 0]]))])
-    assert metric.evaluate(1) == {'One/loss': pytest.approx(250)}
+    assert metric.evaluate(1) == {'One/cross_entropy': pytest.approx(250)}
 
 
 def test_the_named_score_is_the_margin():
@@ -56,7 +56,7 @@ def test_the_named_score_is_the_margin():
     several = sample(logits, label, score_names=('other', 'logit_margin'))
     several['anomaly_scores']['data'] = torch.cat([torch.rand(1, 6, 9), several['anomaly_scores']['data']])
     two.process(None, [several])
-    assert two.evaluate(1) == {'val/One/loss': one.evaluate(1)['One/loss']}
+    assert two.evaluate(1) == {'val/One/cross_entropy': one.evaluate(1)['One/cross_entropy']}
 
 
 def test_what_is_wrong_is_named():

@@ -2,7 +2,9 @@
 # halved when the loss on Fishyscapes Static has not fallen for 10 epochs.
 max_epochs = 50
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-4, betas=(0.5, 0.999)))
-param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='FS_Static/loss', rule='less', factor=0.5, patience=10)]
+param_scheduler = [
+    dict(type='ReduceOnPlateauLR', monitor='FS_Static/cross_entropy', rule='less', factor=0.5, patience=10)
+]
 train_cfg = dict(type='ResumableEpochTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

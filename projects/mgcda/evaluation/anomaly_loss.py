@@ -8,6 +8,9 @@ from mmseg.registry import METRICS
 
 from mgcda.labels import ANOMALY, NORMAL
 
+#: Key of the results; of a name with 'loss' in it MMEngine would log the mean over all validations so far.
+KEY = 'cross_entropy'
+
 
 @METRICS.register_module()
 class AnomalyLoss(BaseMetric):
@@ -19,8 +22,8 @@ class AnomalyLoss(BaseMetric):
     .. math:: \frac{\sum_p w_{y_p} \ln(1 + e^{-(2 y_p - 1) m_p})}{\sum_p w_{y_p}}
 
     over the pixels p with label 0 or 1, which is the cross-entropy of a binary segmentor at the original image size.
-    Results are means over the images of each benchmark, keyed ``FS_Static/loss``. Images without such pixels, and those
-    whose labels are classes, do not count. Goes beside :class:`AnomalyMetric`, which checks the samples.
+    Results are means over the images of each benchmark, keyed ``FS_Static/cross_entropy``. Images without such pixels,
+    and those whose labels are classes, do not count. Goes beside :class:`AnomalyMetric`, which checks the samples.
 
     Args:
         class_weight (Sequence[float]): Weights of normal and anomaly. Defaults to (1, 1).
@@ -29,8 +32,8 @@ class AnomalyLoss(BaseMetric):
         prefix (str, optional): Put in front of all keys.
 
     Raises:
-        ValueError: If there are not two weights, or they are not positive; if a sample lacks the score or its labels, or
-            no sample counts.
+        ValueError: If there are not two weights, or they are not positive; if a sample lacks the score or its labels,
+            or no sample counts.
     """
 
     default_prefix = ''
@@ -78,6 +81,6 @@ class AnomalyLoss(BaseMetric):
         names = dict.fromkeys(name for name, _, _ in results)
         losses = {name: [loss for other, _, loss in results if other == name] for name in names}
         return {
-            '/'.join(filter(None, (self.prefix, name, 'loss'))): sum(values) / len(values)
+            '/'.join(filter(None, (self.prefix, name, KEY))): sum(values) / len(values)
             for name, values in losses.items()
         }
