@@ -1,6 +1,6 @@
 # SynBoost (Di Biase et al., CVPR 2021) trained on the void class alone. As in the authors' code, the schedule follows
-# the loss on Fishyscapes Static, and the best checkpoint is that of the lowest loss on Fishyscapes LostAndFound. Scores:
-# the network's margin, and its probability with a quarter of entropy.
+# the loss on Fishyscapes Static, and the best checkpoint is that of the lowest loss on Fishyscapes LostAndFound. The
+# scores are the network's margin, and its probability with a quarter of entropy.
 _base_ = [
     '../_base_/models/dissimilarity_vgg16.py', '../_base_/datasets/mgcda_train.py',
     '../_base_/datasets/anomaly_benchmarks.py', '../_base_/schedules/synboost_50e.py', '../_base_/default_runtime.py'

@@ -163,7 +163,8 @@ def test_a_rate_that_follows_validation_resumes_to_the_bit(tmp_path, by_epoch, p
     plateau = dict(type='ReduceOnPlateauLR', monitor='val/loss', rule='less', factor=0.5, patience=0, threshold=0.5)
     settings = dict(
         by_epoch=by_epoch, stop=5 if by_epoch else 10, val_interval=1 if by_epoch else 2,
-        default_hooks=dict(checkpoint=hook), param_scheduler=[plateau], val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='LoopMetric'),
+        default_hooks=dict(checkpoint=hook), param_scheduler=[plateau],
+        val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='LoopMetric'),
         val_dataloader=dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
                             dataset=dict(type='LoopDataset', size=2, domain=0)))
     with quick_runs():

@@ -210,7 +210,8 @@ def synboost_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, n
         ValueError: The config's frozen networks make no uncertainty maps.
     """
     if not frozen.get('uncertainty', True):
-        raise ValueError('--recipe synboost needs uncertainty maps: name a config without model.frozen.uncertainty=False')
+        raise ValueError('--recipe synboost needs uncertainty maps: name a config without '
+                         'model.frozen.uncertainty=False')
     network = MODELS.build(frozen).to(device)
 
     def make(pixels: torch.Tensor, replaced: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:

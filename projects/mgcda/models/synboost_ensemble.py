@@ -43,8 +43,8 @@ class SynBoostEnsemble:
     at the network's resolution. The score has no trained part; that of a ``DissimilaritySegmentor`` alone.
 
     Args:
-        weights (Sequence[float]): The four weights, not negative, not all zero. Defaults to (0.75, 0.25, 0, 0), those of
-            SynBoost's public code, which mixes the entropy alone.
+        weights (Sequence[float]): The four weights, not negative, not all zero. Defaults to (0.75, 0.25, 0, 0), those
+            of SynBoost's public code, which mixes the entropy alone.
 
     ``name``: 'SynBoostEnsemble', or with the weights where they are others.
 
