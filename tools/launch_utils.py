@@ -30,6 +30,8 @@ OTHER_KEYS = frozenset({
 })
 # Common names of helper variables that look like keys of the runner.
 HELPER_KEYS = frozenset({'train_pipeline', 'val_pipeline', 'test_pipeline'})
+# Hooks that the runner registers by itself, unless the config says None.
+RUNNER_HOOKS = frozenset({'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'})
 REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
                    'torchvision://', 'modelzoo://', 'pavi://')
 
@@ -234,7 +236,15 @@ def replace_sync_bn(node: Any) -> bool:
     return replaced
 
 
+def leave_out_hooks(cfg: Config) -> None:
+    """Drop the hooks that are None; the runner does so with its own alone, and refuses others."""
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None and name not in RUNNER_HOOKS]:
+        hooks.pop(name)
+
+
 def build_runner(cfg: Config) -> Runner:
+    leave_out_hooks(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -106,6 +106,11 @@ class TestRuns:
         load_tool('tools/train.py').main([str(run.config), '--cfg-options', *TINY])
         assert (tmp_path / 'work_dirs/tiny/epoch_1.pth').is_file()
 
+    def test_hooks_that_are_none_are_left_out(self, run, trained) -> None:
+        run.test(trained, '--cfg-options', 'default_hooks.mdat=None', 'default_hooks.timer=None')
+        runner = run.train('--cfg-options', *TINY, 'default_hooks.mdat=None')
+        assert 'MDATHook' not in [type(hook).__name__ for hook in runner.hooks]
+
     def test_stock_tools_run_the_same_config(self, run, trained, tmp_path) -> None:
         stock = Path(mmseg.__file__).parent / '.mim/tools/test.py'
         if not stock.is_file():

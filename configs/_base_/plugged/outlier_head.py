@@ -1,0 +1,7 @@
+# MGCDA plugged into Outlier Head. Leaves add a backbone.
+_base_ = ['../plugin_host.py', '../methods/outlier_head.py']
+model = dict(
+    _base_.method,
+    outlier_head=dict(_base_.method.outlier_head, norm_cfg=_base_.norm_cfg),
+    taps=dict(score='outlier_posterior'),
+    train_only=_base_.cacl)

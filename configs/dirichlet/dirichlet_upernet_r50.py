@@ -1,0 +1,4 @@
+# The prior network over the UPerNet of MMSegmentation's model zoo.
+_base_ = ['../_base_/tuned_upernet.py', '../_base_/trained/dirichlet.py']
+model = _base_.method
+load_from = _base_.segmenter_checkpoint

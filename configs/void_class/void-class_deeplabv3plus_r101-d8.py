@@ -1,0 +1,4 @@
+# Void as class C + 1 over the DeepLabV3+ of MMSegmentation's model zoo.
+_base_ = ['../_base_/tuned_deeplabv3plus.py', '../_base_/trained/void_class.py']
+model = _base_.method
+load_from = _base_.segmenter_checkpoint
