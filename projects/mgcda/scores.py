@@ -13,9 +13,9 @@ probabilities p of a pixel, sorted in descending order as p_1, p_2, ...:
 ``energy``     :math:`-T \ln \sum_c \exp(z_c / T)`    unbounded
 =============  =====================================  ==========
 
-Of segmentors that are trained for it there are :func:`differential_entropy` and :func:`dirichlet_mutual_information` of
-prior networks, :func:`pebal`, and those that read ``outlier_logits`` besides: :func:`void_class`,
-:func:`outlier_posterior` and :func:`dense_hybrid`.
+Of segmentors that are trained for it there are :func:`logit_margin` of binary heads, :func:`differential_entropy` and
+:func:`dirichlet_mutual_information` of prior networks, :func:`pebal`, and those that read ``outlier_logits`` besides:
+:func:`void_class`, :func:`outlier_posterior` and :func:`dense_hybrid`.
 
 Of several predictions for an image (``MCDropoutAnomalySegmentor``) there are :func:`predictive_entropy`,
 :func:`expected_entropy` and :func:`mutual_information`.
@@ -41,8 +41,8 @@ from mgcda.blur import gaussian_blur
 
 __all__ = [
     'Score', 'build_score', 'build_scores', 'dense_hybrid', 'differential_entropy', 'dirichlet_mutual_information',
-    'energy', 'entropy', 'expected_entropy', 'margin', 'max_logit', 'msp', 'mutual_information', 'outlier_posterior',
-    'pebal', 'predictive_entropy', 'void_class'
+    'energy', 'entropy', 'expected_entropy', 'logit_margin', 'margin', 'max_logit', 'msp', 'mutual_information',
+    'outlier_posterior', 'pebal', 'predictive_entropy', 'void_class'
 ]
 
 
@@ -102,6 +102,22 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     # Class by class: all of them at once would be another copy of the logits.
     rest = sum(torch.exp((plane - largest) / temperature) for plane in seg_logits.unbind(1))
     return -(largest + temperature * rest.log())
+
+
+@_register('seg_logits')
+def logit_margin(seg_logits: Tensor) -> Tensor:
+    """Anomaly logit less the normal one, of the logits (N, 2, H, W) of a binary head, unbounded.
+
+    What such a segmentor gives without a score; by this name it may stand beside others.
+
+    Raises:
+        ValueError: If there are not two logits.
+    """
+    if seg_logits.dim() != 4 or seg_logits.size(1) != 2:
+        raise ValueError('logit_margin needs the two logits of a binary head, (N, 2, H, W), got '
+                         f'{tuple(seg_logits.shape)}')
+    normal, anomaly = seg_logits.float().unbind(1)
+    return anomaly - normal
 
 
 @_register('seg_logits', 'outlier_logits')

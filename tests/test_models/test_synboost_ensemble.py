@@ -12,8 +12,8 @@ from scipy.special import softmax
 import tiny_components  # noqa: F401
 import tiny_dissimilarity  # noqa: F401
 
-from mgcda.models import SynBoostEnsemble, logit_margin
-from mgcda.scores import build_score
+from mgcda.models import SynBoostEnsemble
+from mgcda.scores import build_score, logit_margin
 
 HEAD = dict(type='DissimilarityDecodeHead', in_channels=(4, 8), feature_strides=(1, 2), fusion_channels=(6, 8),
             semantic_channels=(3, 4), decoder_channels=(5, 6), spade_channels=4)

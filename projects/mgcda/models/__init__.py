@@ -9,4 +9,4 @@ from .generators import *  # noqa: F401,F403
 from .losses import *  # noqa: F401,F403
 from .odin import ODIN  # noqa: F401
 from .segmentors import *  # noqa: F401,F403
-from .synboost_ensemble import SynBoostEnsemble, logit_margin  # noqa: F401
+from .synboost_ensemble import SynBoostEnsemble  # noqa: F401

@@ -1,34 +1,16 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Scores of the dissimilarity network: its margin, and its mixture with the uncertainty maps."""
+"""The dissimilarity network's probability of anomaly, mixed with the uncertainty maps."""
 from typing import Any, Dict, Sequence
 
 import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
+from mgcda.scores import logit_margin
 from .data_preprocessor import NUM_CHANNELS
 
 #: What is mixed, in the order of the weights: the network's probability, then the uncertainty maps of its inputs.
 MIXED = ('probability', 'entropy', 'perceptual', 'distance')
-
-
-@FUNCTIONS.register_module()
-def logit_margin(seg_logits: Tensor) -> Tensor:
-    """Anomaly logit less the normal one, (N, H, W), unbounded, of the logits (N, 2, H, W) of a binary head.
-
-    What such a segmentor gives without a score; by this name it may stand beside others.
-
-    Raises:
-        ValueError: If there are not two logits.
-    """
-    if seg_logits.dim() != 4 or seg_logits.size(1) != 2:
-        raise ValueError(f'logit_margin needs the two logits of a binary head, (N, 2, H, W), got '
-                         f'{tuple(seg_logits.shape)}')
-    normal, anomaly = seg_logits.float().unbind(1)
-    return anomaly - normal
-
-
-logit_margin.needs = ('seg_logits', )
 
 
 @FUNCTIONS.register_module()
