@@ -57,7 +57,7 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory, load_tool: Callable[[str]
     return out
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def forget_runs() -> Callable[[], None]:
     """Drop the loggers, message hubs and visualizers of earlier runs.
 

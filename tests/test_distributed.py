@@ -15,7 +15,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, quick_runs, recorder_of, write_tiny_mgcda
+from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, quick_runs, recorder_of
+from tiny_systems import NO_DROPOUT, SYSTEMS, build_system, write_tiny_systems
 
 from mgcda.datasets.maps import MAP_KINDS
 
@@ -38,7 +39,8 @@ def run_rank(rank: int, folder: str) -> None:
     os.environ['LOCAL_RANK'] = str(rank)
     torch.distributed.init_process_group('gloo', f'file://{folder}/init', rank=rank, world_size=2)
     with quick_runs():
-        torch.save(train_and_test(Path(folder)), f'{folder}/rank_{rank}.pth')
+        outcome = dict(train_and_test(Path(folder)), systems=train_systems(Path(folder), world_size=2))
+        torch.save(outcome, f'{folder}/rank_{rank}.pth')
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -68,8 +70,7 @@ def train_and_test(folder: Path) -> Dict[str, Any]:
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the data lies and where two processes have trained and tested."""
-    folder = tmp_path_factory.mktemp('distributed')
-    write_tiny_mgcda(folder)
+    folder = write_tiny_systems(tmp_path_factory.mktemp('distributed'))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('CUDA_VISIBLE_DEVICES', '')
         patch.setenv('OMP_NUM_THREADS', '1')
@@ -183,6 +184,78 @@ def test_two_ranks_test_as_one(folder, ranks) -> None:
     assert len(runner.test_dataloader.dataset) % 2 == 1
     assert {'RoadAnomaly/AP', 'RoadAnomaly/FPR95', 'Fishyscapes/AP', 'Fishyscapes/AUROC'} <= set(alone)
     assert_identical(ranks[0]['results'], alone)
+
+
+# Systems that train with outliers.
+
+#: Losses that are means over pixels: where each rank has as many of each kind, two ranks do what one does with the
+#: doubled batch. PEBAL has sums over the batch, GMMSeg draws pixels of each rank, and pasted objects differ in size.
+OF_MEANS = ('void_class', 'max_entropy', 'dirichlet', 'outlier_head', 'dense_hybrid')
+
+
+def train_systems(folder: Path, world_size: int) -> Dict[str, Any]:
+    """Train each system, on one rank those OF_MEANS with the doubled batch; what was recorded."""
+    outcome = {}
+    for name in SYSTEMS if world_size == 2 else OF_MEANS:
+        options: Dict[str, Any] = {**NO_DROPOUT, 'train_cfg.max_iters': NUM_ITERS, 'randomness.seed': 3,
+                                   'optim_wrapper.optimizer': dict(_delete_=True, type='SGD', lr=0.1)}
+        cfg = Config.fromfile(str(folder / f'{name}.py'))
+        if name in OF_MEANS:  # void pixels alone: each of the tiny streets has as many
+            options['train_dataloader.dataset.datasets'] = [cfg.void_class]
+        num_domains = len(options.get('train_dataloader.dataset.datasets', cfg.train_dataloader.dataset.datasets))
+        for key, value in (('batch_size', 4), ('sampler.batch_size', 4), ('sampler.num_per_domain', 4 // num_domains)):
+            options[f'train_dataloader.{key}'] = value * 2 // world_size
+        if world_size == 2:
+            options.update(launcher='pytorch', model_wrapper_cfg=DDP)
+        runner = build_system(folder, name, folder / f'{name}_{world_size}', **options)
+        runner.train()
+        recorder = recorder_of(runner)
+        outcome[name] = dict(initial=recorder.initial, rows=recorder.rows)
+    return outcome
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_both_ranks_keep_the_same_system(ranks, name: str) -> None:
+    """Weights, mixtures and their memory; frozen layers stay as they were."""
+    first, second = (rank['systems'][name] for rank in ranks)
+    assert_identical(second['initial'], first['initial'])
+    assert len(first['rows']) == NUM_ITERS
+    for one, other in zip(first['rows'], second['rows'], strict=True):
+        assert_identical(other['players'], one['players'])
+        assert not torch.equal(one['inputs'], other['inputs'])
+    before, after = first['initial']['model'], first['rows'][-1]['players']['model']
+    moved = {key for key, value in after.items() if not torch.equal(value, before[key])}
+    expected = set(after)
+    if 'pebal' in name:
+        tuned = ('decode_head.fusion_conv', 'decode_head.conv_seg', 'train_only')
+        expected = {key for key in after if key.startswith(tuned)}
+    assert moved == expected
+
+
+def test_memory_of_mixtures_holds_pixels_of_both_ranks(ranks) -> None:
+    state = ranks[0]['systems']['gmmseg']['rows'][-1]['players']['model']
+    assert state['decode_head.mixtures.num_seen'].tolist() == [2 * NUM_ITERS * 10] * 19
+    assert (state['decode_head.mixtures.num_steps'] > 0).all()
+
+
+@pytest.fixture(scope='module')
+def alone(folder: Path, forget_runs) -> Dict[str, Any]:
+    """What one process records of the doubled batch."""
+    forget_runs()
+    return train_systems(folder, world_size=1)
+
+
+@pytest.mark.parametrize('name', OF_MEANS)
+def test_two_ranks_train_as_one_with_the_doubled_batch(ranks, alone, name: str) -> None:
+    first, second = (rank['systems'][name]['rows'] for rank in ranks)
+    whole = alone[name]
+    assert_identical(whole['initial'], ranks[0]['systems'][name]['initial'])
+    for row, *parts in zip(whole['rows'], first, second, strict=True):
+        assert row['files'] == [file for part in parts for file in part['files']]
+        mean = sum(part['losses']['loss'] for part in parts) / 2
+        torch.testing.assert_close(row['losses']['loss'], mean, rtol=1e-5, atol=0)
+        torch.testing.assert_close(parts[0]['players'], row['players'], rtol=1e-4, atol=1e-6)
+        assert parts[0]['losses']['loss'] != parts[1]['losses']['loss']
 
 
 # The launchers, as a user calls them.

@@ -3,7 +3,7 @@
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 from unittest import mock
 
 import cv2
@@ -136,7 +136,7 @@ class RecordingOptimWrapper(OptimWrapper):
 
 @HOOKS.register_module()
 class TinyRecorder(Hook):
-    """Keeps of each iteration what went in, what came out, and both players after it."""
+    """Keeps of each iteration what went in, what came out, and the players after it."""
 
     # After MDATHook, which trains the classifiers in after_train_iter; before it, nothing draws random numbers.
     priority = 'LOWEST'
@@ -151,7 +151,7 @@ class TinyRecorder(Hook):
         samples = data_batch['data_samples']
         self.row = dict(
             iteration=runner.iter,
-            tau=mdat_hook(runner).tau,
+            tau=getattr(mdat_hook(runner), 'tau', None),
             random_state=torch.get_rng_state(),
             files=[sample.img_path for sample in samples],
             flips=[sample.flip for sample in samples],
@@ -163,26 +163,36 @@ class TinyRecorder(Hook):
         self.row.update(
             losses={name: torch.as_tensor(value).detach().clone() for name, value in outputs.items()},
             rates=[group['lr'] for group in runner.optim_wrapper.param_groups],
-            gradients=dict(
-                model=runner.optim_wrapper.last_gradients, mdat=mdat_hook(runner).optim_wrapper.last_gradients),
+            gradients=gradients(runner),
             players=players(runner))
         self.rows.append(self.row)
 
 
-def mdat_hook(runner: Runner) -> Hook:
-    return next(hook for hook in runner.hooks if type(hook).__name__ == 'MDATHook')
+def mdat_hook(runner: Runner) -> Optional[Hook]:
+    return next((hook for hook in runner.hooks if type(hook).__name__ == 'MDATHook'), None)
 
 
 def recorder_of(runner: Runner) -> TinyRecorder:
     return next(hook for hook in runner.hooks if isinstance(hook, TinyRecorder))
 
 
+def gradients(runner: Runner) -> Dict[str, List[Optional[Tensor]]]:
+    """Gradients of the last step of the network and, if there are any, of the domain classifiers."""
+    hook = mdat_hook(runner)
+    wrappers = dict(model=runner.optim_wrapper, **({} if hook is None else dict(mdat=hook.optim_wrapper)))
+    return {role: wrapper.last_gradients for role, wrapper in wrappers.items()}
+
+
 def players(runner: Runner) -> Dict[str, Dict[str, Tensor]]:
-    """Copies of the weights of the network and of the domain classifiers."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    modules = dict(model=model, mdat=mdat_hook(runner).discriminators)
+    """Copies of the weights of the network and, if there are any, of the domain classifiers."""
+    hook = mdat_hook(runner)
+    modules = dict(model=model_of(runner), **({} if hook is None else dict(mdat=hook.discriminators)))
     return {role: {key: value.clone() for key, value in module.state_dict().items()}
             for role, module in modules.items()}
+
+
+def model_of(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def assert_identical(actual: Any, expected: Any, path: str = '') -> None:
