@@ -82,8 +82,9 @@ def test_no_config_is_left_out() -> None:
           for backbone in ('vgg16', 'r50', 'mit-b2', 'convnext-t', 'dinov2-b')),
         *(f'{folder}/{name}.py' for folder in ('toy', 'cityscapes256')
           for name in ('scores', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis',
-                       'image-resynthesis-pp', 'synboost', 'void-class', 'max-entropy', 'outlier-head', 'dirichlet',
-                       'pebal', 'dense-hybrid', 'gmmseg', 'mgcda_outlier-head', 'mgcda_pebal', 'mgcda_dense-hybrid'))
+                       'image-resynthesis-pp', 'synboost', 'void-class', 'max-entropy', 'outlier-head',
+                       'outlier-head-negatives', 'dirichlet', 'pebal', 'dense-hybrid', 'gmmseg', 'mgcda_outlier-head',
+                       'mgcda_pebal', 'mgcda_dense-hybrid'))
     }
     assert expected <= set(CONFIGS)
     assert all('model' in load(name) for name in CONFIGS)

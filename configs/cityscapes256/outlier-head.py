@@ -1,6 +1,3 @@
-# Outlier Head on the 256x256 Cityscapes: void pixels, pasted negatives, and negative images.
+# Outlier Head on the 256x256 Cityscapes: void pixels, and pasted negatives.
 _base_ = ['../_base_/tuned_cityscapes256.py', '../_base_/methods/outlier_head.py']
 model = _base_.method
-train_dataloader = dict(
-    sampler=dict(num_per_domain=(1, 2, 1)),
-    dataset=dict(datasets=[_base_.void_class, _base_.anomaly_mix, _base_.negatives]))
