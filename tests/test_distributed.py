@@ -207,6 +207,8 @@ def train_systems(folder: Path, world_size: int) -> Dict[str, Any]:
             options[f'train_dataloader.{key}'] = value * 2 // world_size
         if world_size == 2:
             options.update(launcher='pytorch', model_wrapper_cfg=DDP)
+        if name == 'gmmseg':  # its mixtures are buffers, which MMDistributedDataParallel sends to nobody
+            options['randomness.diff_rank_seed'] = True
         runner = build_system(folder, name, folder / f'{name}_{world_size}', **options)
         runner.train()
         recorder = recorder_of(runner)

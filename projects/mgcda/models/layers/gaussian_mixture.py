@@ -76,7 +76,7 @@ class ClassGaussianMixtures(nn.Module):
 
     Samples are meant to be of order 1, as L2-normalised ones are: densities are computed in float32 from products of
     matrices. There are no gradients but those of samples in :meth:`log_likelihood`. What is learnt, and the memory,
-    are buffers and saved; all processes hold the same as long as they start alike and call :meth:`update` together.
+    are buffers and saved; all processes hold the same as long as they call :meth:`update` together.
 
     Args:
         num_classes (int): C.
@@ -116,7 +116,9 @@ class ClassGaussianMixtures(nn.Module):
         self.memory_size = memory_size
         self.mean_momentum, self.var_momentum, self.reg_covar = mean_momentum, var_momentum, reg_covar
         self.sinkhorn_iters, self.epsilon = sinkhorn_iters, epsilon
-        self.register_buffer('means', F.normalize(torch.randn(num_classes, num_components, channels), dim=-1))
+        # Of a generator of their own: buffers are not sent to other processes, whose seeds may differ.
+        means = torch.randn(num_classes, num_components, channels, generator=torch.Generator().manual_seed(0))
+        self.register_buffer('means', F.normalize(means, dim=-1))
         self.register_buffer('variances', torch.ones(num_classes, num_components, channels))
         #: Steps of EM that each class took part in.
         self.register_buffer('num_steps', torch.zeros(num_classes, dtype=torch.int64))
