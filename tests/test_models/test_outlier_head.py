@@ -169,6 +169,16 @@ def test_taps_read_a_host_by_config(kwargs, tap, logit):
         assert torch.equal(one.anomaly_scores.data, other.anomaly_scores.data)
 
 
+def test_binary_heads_are_hosts_with_their_own_targets():
+    head = dict(HEAD, num_classes=2, out_channels=2, loss_decode=dict(type='PixelCrossEntropyLoss'))
+    model = build(decode_head=head, taps=dict(score='logit_margin', threshold=-9.), train_only=train_only())
+    batch = samples()
+    for sample in batch:
+        label = sample.gt_sem_seg.data
+        sample.gt_sem_seg.data = label.masked_fill(label < 5, 0).masked_fill(label == OUTLIER, 1)
+    assert model.loss(image(), batch)['loss_cacl'] > 0
+
+
 def test_one_of_several_outputs_is_a_tap():
     model = build(taps=dict(score='void_class', features='backbone[-1]'), train_only=train_only(), **VOID)
     model.loss(image(), samples())

@@ -3,7 +3,7 @@ from typing import List
 
 import torch
 from mmcv.cnn import build_norm_layer
-from mmseg.utils import OptConfigType
+from mmseg.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
 
@@ -49,3 +49,20 @@ class OutlierClassifier(nn.Conv2d):
     def forward(self, feats: Tensor) -> Tensor:
         """Logits (N, C + K, h, w) of features (N, D, h, w)."""
         return torch.cat([super().forward(feats), self.outliers(feats)], dim=1)
+
+
+def add_outlier_head(decode_head: nn.Module, cfg: ConfigType) -> int:
+    """Put an :class:`OutlierClassifier` in the place of a head's classifier; of several heads, of the last one's.
+
+    ``cfg``: arguments of the class but the first. Returns the number of logits of outliers.
+
+    Raises:
+        ValueError: If the head has no ``conv_seg`` to its classes.
+    """
+    head = decode_head[-1] if isinstance(decode_head, nn.ModuleList) else decode_head
+    classifier = getattr(head, 'conv_seg', None)
+    if not isinstance(classifier, nn.Conv2d) or classifier.out_channels != head.num_classes or head.num_classes < 2:
+        raise ValueError('outlier_head needs a decode head whose conv_seg is a convolution to its classes, two or '
+                         f'more; that of {type(head).__name__} is {classifier}')
+    head.conv_seg = OutlierClassifier(classifier, **cfg)
+    return head.conv_seg.num_logits

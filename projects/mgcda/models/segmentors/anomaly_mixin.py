@@ -7,19 +7,17 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
+from mmseg.utils import OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
-from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
-from mgcda.scores import Score, build_scores
-from ..layers import OutlierClassifier
-from .host_taps import HostTaps
+from mgcda.scores import build_scores
+from ..layers.outlier_classifier import add_outlier_head
+from .host_taps import HostTaps, binary_target
 from .layer_features import find_layer, record_layers
+from .scorers import check_map_scorer, check_outlier_logits, num_maps_of, reads_maps
 
 #: Child that holds what only training needs; it is absent from deployed models.
 TRAIN_ONLY = 'train_only'
-#: What scorers of the inputs may need besides.
-INPUT_NEEDS = ('inputs', 'encode_decode', 'seg_logits', 'outlier_logits')
 
 
 class AnomalyMixin:
@@ -87,11 +85,11 @@ class AnomalyMixin:
         self.score_names = None if scores is None else tuple(self.scorers)
         self._num_class_logits, self.num_outlier_logits = self.out_channels, 0
         if outlier_head is not None:
-            _add_outlier_head(self, outlier_head)
+            self.num_outlier_logits = add_outlier_head(self.decode_head, outlier_head)
         for scorer in self.map_scorers:
             check_map_scorer(self, scorer)
         for scorer in (self.scorers or {}).values():
-            _check_outlier_logits(self, scorer)
+            check_outlier_logits(self, scorer)
         self.tuned = None if tuned is None else tuple(tuned)
         if tuned is not None:
             self.requires_grad_(False)
@@ -147,8 +145,8 @@ class AnomalyMixin:
             losses.update(self._alignment(taps, domains))
         if hasattr(self, TRAIN_ONLY):
             target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
-            if self._host_taps is not None:
-                target = _anomaly_target(target)
+            if self.num_classes != 2:
+                target = binary_target(target)
             contrast = self.train_only['contrast']
             losses[contrast.loss_name] = contrast(taps['embedding'], taps['anomaly_logit'], target, domains,
                                                   self.train_only['projector'])
@@ -289,67 +287,6 @@ class AnomalyMixin:
             scores.append(scorer.combine(part[None]) if hasattr(scorer, 'combine') else part)
             start += len(part)
         return torch.cat(scores)
-
-
-def reads_maps(scorer: Any) -> bool:
-    """Whether a scorer reads features or inputs, so that its maps are channels behind the logits."""
-    return bool({'features', 'inputs'} & set(scorer.needs))
-
-
-def check_map_scorer(model: nn.Module, scorer: Any) -> None:
-    """Raise ValueError where a scorer of features or inputs needs more than that, or names no layer of the model."""
-    name = getattr(scorer, 'name', type(scorer).__name__)
-    if 'inputs' in scorer.needs and set(scorer.needs) <= set(INPUT_NEEDS):
-        return
-    if tuple(scorer.needs) != ('features', ):
-        raise ValueError(f"score {name!r} must need 'features' alone or not at all, or some of {INPUT_NEEDS}, it needs "
-                         f'{tuple(scorer.needs)}')
-    layers = getattr(scorer, 'layers', None)
-    if not isinstance(layers, tuple) or not layers or not all(isinstance(layer, str) for layer in layers):
-        raise ValueError(f"score {name!r} needs features: it must have `layers`, such as ('backbone.layer4', ), got "
-                         f'{layers!r}')
-    for layer in layers:
-        find_layer(model, layer)
-
-
-def _add_outlier_head(model: nn.Module, cfg: ConfigType) -> None:
-    """Put an OutlierClassifier in the place of the (last) decode head's classifier."""
-    head = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else model.decode_head
-    classifier = getattr(head, 'conv_seg', None)
-    if not isinstance(classifier, nn.Conv2d) or classifier.out_channels != head.num_classes or head.num_classes < 2:
-        raise ValueError('outlier_head needs a decode head whose conv_seg is a convolution to its classes, two or '
-                         f'more; that of {type(head).__name__} is {classifier}')
-    head.conv_seg = OutlierClassifier(classifier, **cfg)
-    model.num_outlier_logits = head.conv_seg.num_logits
-
-
-def _check_outlier_logits(model: nn.Module, scorer: Any) -> None:
-    """Raise ValueError where a score needs other outlier logits than the model has."""
-    if 'outlier_logits' not in scorer.needs:
-        return
-    name = getattr(scorer, 'name', type(scorer).__name__)
-    if not model.num_outlier_logits:
-        raise ValueError(f"score {name!r} needs logits of outliers: set model.outlier_head=dict(num_logits=...)")
-    if isinstance(scorer, Score):
-        try:
-            scorer({
-                'seg_logits': torch.zeros(1, model.out_channels, 1, 1),
-                'outlier_logits': torch.zeros(1, model.num_outlier_logits, 1, 1)
-            })
-        except ValueError as error:
-            raise ValueError(f'score {name!r} and outlier_head.num_logits={model.num_outlier_logits} do not go '
-                             f'together: {error}') from None
-
-
-def _anomaly_target(target: Tensor) -> Tensor:
-    """0, 1 and 255 of class targets, in which outliers are anomalies."""
-    normal = torch.full_like(target, NORMAL).masked_fill(target == OUTLIER, ANOMALY)
-    return normal.masked_fill(target == IGNORE, IGNORE)
-
-
-def num_maps_of(scorer: Any) -> int:
-    """Number of maps that a scorer of features or inputs returns."""
-    return getattr(scorer, 'num_maps', 1)
 
 
 def _domains(data_samples: SampleList) -> List[int]:

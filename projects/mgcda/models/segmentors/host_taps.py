@@ -1,8 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from typing import Dict, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
+from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 from mgcda.scores import build_score
 from .layer_features import find_layer
 
@@ -63,3 +65,9 @@ class HostTaps:
         features, embedding, logits = (recorded[layer] for layer in self.layers)
         outputs = dict(seg_logits=logits[:, :num_classes], outlier_logits=logits[:, num_classes:])
         return dict(features=features, anomaly_logit=self.score(outputs)[:, None] - self.threshold, embedding=embedding)
+
+
+def binary_target(target: Tensor) -> Tensor:
+    """0, 1 and 255 of class targets, in which outliers are anomalies."""
+    normal = torch.full_like(target, NORMAL).masked_fill(target == OUTLIER, ANOMALY)
+    return normal.masked_fill(target == IGNORE, IGNORE)
