@@ -1,4 +1,4 @@
 # MGCDA as a plug-in to Outlier Head, trained in both domains, on the toy streets.
 _base_ = ['./outlier-head.py', '../_base_/plugins/mgcda_toy.py']
 default_hooks = dict(mdat=_base_.mdat)
-model = dict(taps=dict(score='outlier_posterior'), train_only=_base_.cacl)
+model = dict(taps=dict(score='outlier_posterior', threshold=-2.0), train_only=_base_.cacl)

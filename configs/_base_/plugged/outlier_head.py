@@ -3,5 +3,5 @@ _base_ = ['../plugin_host.py', '../methods/outlier_head.py']
 model = dict(
     _base_.method,
     outlier_head=dict(_base_.method.outlier_head, norm_cfg=_base_.norm_cfg),
-    taps=dict(score='outlier_posterior'),
+    taps=dict(score='outlier_posterior', threshold=-2.0),
     train_only=_base_.cacl)

@@ -18,8 +18,10 @@ class HostTaps:
     Args:
         score (str or dict): Anomaly score of ``seg_logits`` (N, C, h, w) and ``outlier_logits`` (N, K, h, w), see
             ``mgcda.scores``: ``'void_class'``, ``'outlier_posterior'``, ``'energy'``.
-        threshold (float): Score from which on a pixel counts as an anomaly. Log-odds have 0; PEBAL's energy has the
-            middle of its two margins. Defaults to 0.
+        threshold (float): Score from which on a pixel counts as an anomaly, above which a good part of the outliers in
+            training and few other pixels must lie: CACL's positives are above, and without any it is 0. As outliers are
+            few, log-odds of theirs are seldom above 0; the configs take -2. For PEBAL's energy it lies between its
+            margins. Defaults to 0.
         features (str): Layer of the features for MDAT's feature classifier. Defaults to 'backbone[-1]', the last of the
             backbone's levels.
         embedding (str): Layer of the features that CACL compares. Defaults to 'decode_head.conv_seg:input', what the
