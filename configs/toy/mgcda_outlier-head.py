@@ -2,3 +2,4 @@
 _base_ = ['./outlier-head.py', '../_base_/plugins/mgcda_toy.py']
 default_hooks = dict(mdat=_base_.mdat)
 model = dict(taps=dict(score='outlier_posterior', threshold=-2.0), train_only=_base_.cacl)
+train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, _base_.anomaly_mix]))
