@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.special import digamma, expit, gammaln, logit
+from scipy.special import digamma, gammaln
 from torch.distributions import Dirichlet, kl_divergence
 
 from mgcda.dirichlet import (concentrations, dirichlet_entropy, dirichlet_kl_divergence, dirichlet_mutual_information)
 from mgcda.scores import build_score
 
 TARGETS = torch.tensor([1., 30., 4.], dtype=torch.float64).view(1, 3, 1, 1)
-NAMES = ('differential_entropy', 'dirichlet_mutual_information', 'void_class')
+NAMES = ('differential_entropy', 'dirichlet_mutual_information')
 
 
 def as_maps(values):
@@ -98,18 +98,6 @@ def test_extreme_logits_stay_finite(name):
         assert scores.isfinite().all() and scores.dtype == torch.float32
     with pytest.raises(ValueError, match='at least two classes'):
         build_score(name)(dict(seg_logits=torch.zeros(1, 1, 2, 2)))
-
-
-def test_void_class_is_the_log_odds_of_the_last():
-    logits = 4 * torch.randn(2, 20, 5, 7, generator=torch.Generator().manual_seed(3))
-    probability = logits.double().softmax(1)[:, -1].numpy()
-    scores = build_score('void_class')(dict(seg_logits=logits)).numpy()
-    np.testing.assert_allclose(scores, logit(probability), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(expit(scores), probability, rtol=1e-5)
-    # A softmax is 1 in float32 in both.
-    sure = torch.tensor([[0., 0., 40.], [0., 0., 50.]])
-    first, second = build_score('void_class')(dict(seg_logits=as_maps(sure)))[0, 0]
-    assert second - first == pytest.approx(10)
 
 
 @pytest.mark.parametrize('shift', [-8, 0, 2, 8])

@@ -50,6 +50,12 @@ def test_dense_hybrid_agrees_with_float64(dtype):
         scores.numpy(), posterior - logsumexp(logits.double().numpy(), axis=1), rtol=1e-5, atol=1e-5)
 
 
+def test_log_odds_tell_probabilities_of_one_apart():
+    void = torch.tensor([40., 50.]).view(1, 1, 1, 2)
+    scores = build_score('void_class')(dict(seg_logits=torch.zeros(1, 2, 1, 2), outlier_logits=void))[0, 0]
+    assert scores[1] - scores[0] == 10
+
+
 def test_dense_hybrid_grows_with_either_part():
     seg_logits = torch.tensor([[1., 0], [1, 0], [-4, -5]]).T.reshape(1, 2, 1, 3)
     outlier_logits = torch.tensor([[0., 0], [0, 2], [0, 2]]).T.reshape(1, 2, 1, 3)
@@ -63,6 +69,7 @@ def test_extreme_logits_stay_finite():
         assert build_score('pebal')(dict(seg_logits=logits)).isfinite().all()
         outputs = dict(seg_logits=logits, outlier_logits=logits[:, :2])
         assert build_score('dense_hybrid')(outputs).isfinite().all()
+        assert build_score('void_class')(dict(outputs, outlier_logits=logits[:, :1])).isfinite().all()
 
 
 def test_bad_input():
