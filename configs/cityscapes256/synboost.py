@@ -1,7 +1,7 @@
 # SynBoost (Di Biase et al., CVPR 2021) on the 256x256 Cityscapes: void class and swapped instances, a light network on
 # ESPNetv2's backbone. The schedule and the best checkpoint follow the loss on the void pixels of some validation
 # images, not of a test set.
-_base_ = './baseline.py'
+_base_ = ['./baseline.py', '../_base_/methods/synboost.py']
 swapped = dict(
     type='CompositeDataset',
     dataset_name='Swapped256',
@@ -11,9 +11,7 @@ swapped = dict(
     maps_root='data/swapped/cityscapes256_synboost/train',
     pipeline=_base_.train_pipeline)
 train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, swapped]))
-class_weight = (1.548, 8.039)
-model = dict(
-    decode_head=dict(loss_decode=dict(class_weight=class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
+model = _base_.method
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -24,10 +22,7 @@ val_dataloader = dict(
         indices=50,
         test_mode=True,
         pipeline=_base_.test_pipeline))
-val_evaluator = [
-    dict(type='AnomalyMetric'),
-    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
-]
+val_evaluator = _base_.validation_metrics
 optim_wrapper = dict(optimizer=dict(betas=(0.5, 0.999)))
 param_scheduler = [
     dict(type='ReduceOnPlateauLR', monitor='VoidClass256/cross_entropy', rule='less', factor=0.5, patience=2)

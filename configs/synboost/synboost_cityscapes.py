@@ -1,7 +1,7 @@
 # SynBoost (Di Biase et al., CVPR 2021): void class and swapped instances. Half of a batch are images as they are, half
 # have swapped instances (tools/dataset_converters/make_swapped_maps.py --recipe synboost); void pixels are anomalies in
 # both.
-_base_ = './synboost_void_cityscapes.py'
+_base_ = ['./synboost_void_cityscapes.py', '../_base_/methods/synboost.py']
 swapped = dict(
     type='CompositeDataset',
     dataset_name='SwappedCityscapes',
@@ -11,10 +11,5 @@ swapped = dict(
     maps_root='data/swapped/cityscapes_synboost/train',
     pipeline=_base_.train_pipeline)
 train_dataloader = dict(sampler=dict(num_per_domain=2), dataset=dict(datasets=[_base_.void_class, swapped]))
-# Those that the authors print for void class and swapped instances.
-class_weight = (1.548, 8.039)
-model = dict(decode_head=dict(loss_decode=dict(class_weight=class_weight)))
-val_evaluator = [
-    dict(type='AnomalyMetric'),
-    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
-]
+model = _base_.method
+val_evaluator = _base_.validation_metrics

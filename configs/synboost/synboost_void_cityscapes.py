@@ -6,9 +6,9 @@ _base_ = [
     '../_base_/datasets/anomaly_benchmarks.py', '../_base_/schedules/synboost_50e.py', '../_base_/default_runtime.py'
 ]
 # By their rule, 1 / ln(1.02 + share), of the 1.82 % of the labelled pixels that are static or dynamic.
-class_weight = (1.441, 26.67)
+void_class_weight = (1.441, 26.67)
 model = dict(
-    decode_head=dict(loss_decode=dict(class_weight=class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
+    decode_head=dict(loss_decode=dict(class_weight=void_class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
 train_dataloader = dict(
     batch_size=4,
     sampler=dict(batch_size=4, num_per_domain=4),
@@ -18,6 +18,6 @@ val_dataloader = dict(
     dataset=dict(type='ConcatDataset', datasets=[_base_.fs_lost_and_found, _base_.fs_static]))
 val_evaluator = [
     dict(type='AnomalyMetric'),
-    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
+    dict(type='AnomalyLoss', class_weight=void_class_weight, score='logit_margin')
 ]
 default_hooks = dict(checkpoint=dict(save_best='FS_LostAndFound/cross_entropy', rule='less'))

@@ -1,6 +1,6 @@
 # SynBoost (Di Biase et al., CVPR 2021) on the toy streets: void class and swapped instances, a light network. The
 # schedule and the best checkpoint follow the loss on the void pixels of the validation streets, not of a test set.
-_base_ = './baseline.py'
+_base_ = ['./baseline.py', '../_base_/methods/synboost.py']
 swapped = dict(
     type='CompositeDataset',
     dataset_name='ToySwapped',
@@ -9,9 +9,7 @@ swapped = dict(
     maps_root='data/toy/swapped_synboost',
     pipeline=_base_.train_pipeline)
 train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, swapped]))
-class_weight = (1.548, 8.039)
-model = dict(
-    decode_head=dict(loss_decode=dict(class_weight=class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
+model = _base_.method
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -21,10 +19,7 @@ val_dataloader = dict(
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
         test_mode=True,
         pipeline=_base_.test_pipeline))
-val_evaluator = [
-    dict(type='AnomalyMetric'),
-    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
-]
+val_evaluator = _base_.validation_metrics
 max_epochs = 12
 optim_wrapper = dict(optimizer=dict(betas=(0.5, 0.999)))
 param_scheduler = [
