@@ -95,9 +95,10 @@ class AnomalyMixin:
             self.requires_grad_(False)
             for layer in tuned:
                 find_layer(self, layer).requires_grad_(True)
-        self._host_taps = None if taps is None else HostTaps(**taps)
+        self._host_taps: Optional[HostTaps] = None
         self._recorded: Dict[str, Tensor] = {}
         if taps is not None:
+            self._host_taps = HostTaps(**taps)
             self._host_taps.check(self)
         if train_only is not None:
             if set(train_only) != {'projector', 'contrast'}:
