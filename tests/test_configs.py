@@ -29,9 +29,9 @@ TEST_SIZE = (64, 96)
 
 
 def find_configs() -> List[str]:
-    """Configs that describe a run or a network, not a part of one."""
+    """Configs that describe a run or a network, not a part of one, nor a study of several."""
     paths = (path.relative_to(ROOT / 'configs') for path in (ROOT / 'configs').rglob('*.py'))
-    return sorted(path.as_posix() for path in paths if '_base_' not in path.parts)
+    return sorted(path.as_posix() for path in paths if '_base_' not in path.parts and path.parent.name != 'studies')
 
 
 CONFIGS = find_configs()
@@ -64,8 +64,8 @@ def test_no_config_is_left_out() -> None:
         'mgcda/mgcda_dinov2-b_cityscapes.py',
         'mgcda/mgcda_online_cityscapes.py', 'mgcda/mgcda_do-downsample4_cityscapes.py',
         'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py', 'toy/generator.py', 'toy/baseline.py',
-        'toy/mgcda.py', 'toy/entropy.py', 'cityscapes256/generator.py', 'cityscapes256/baseline.py',
-        'cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py', 'spade/spade-light_cityscapes-128x256.py',
+        'toy/mgcda.py', 'toy/entropy.py', 'studies/cityscapes256/generator.py', 'studies/cityscapes256/baseline.py',
+        'studies/cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py', 'spade/spade-light_cityscapes-128x256.py',
         'espnetv2/espnetv2_cityscapes-1024x512.py', 'espnetv2/espnetv2_entropy_road-anomaly.py',
         'synboost/synboost_processed.py', 'synboost/synboost_void_cityscapes.py', 'synboost/synboost_cityscapes.py',
         'image_resynthesis/image-resynthesis_cityscapes.py',
@@ -80,7 +80,10 @@ def test_no_config_is_left_out() -> None:
           for network in ('deeplabv3plus_r101-d8', 'segformer_mit-b2', 'upernet_r50')),
         *(f'plugin/{name}_{backbone}.py' for name in ('outlier-head', 'pebal', 'dense-hybrid')
           for backbone in ('vgg16', 'r50', 'mit-b2', 'convnext-t', 'dinov2-b')),
-        *(f'{folder}/{name}.py' for folder in ('toy', 'cityscapes256')
+        *(f'studies/cityscapes256/{name}.py'
+          for name in ('baseline_void-class', 'baseline_anomaly-mix', 'oda', 'oda_fda', 'mdat', 'mdat_pcl', 'mdat_cpcl',
+                       'cacl')),
+        *(f'{folder}/{name}.py' for folder in ('toy', 'studies/cityscapes256')
           for name in ('scores', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis',
                        'image-resynthesis-pp', 'synboost', 'void-class', 'max-entropy', 'outlier-head',
                        'outlier-head-negatives', 'dirichlet', 'pebal', 'dense-hybrid', 'gmmseg', 'mgcda_outlier-head',
@@ -440,7 +443,7 @@ def check_samples(name: str, cfg: Config, part: str, samples: List[SegDataSample
     if cfg.model.type in ('EncoderDecoder', 'Resynthesizer'):
         assert len(samples) == 2
         return
-    kind = 'all' if 'all-benchmarks' in name else name.split('/')[0]
+    kind = 'all' if 'all-benchmarks' in name else Path(name).parent.name
     expected = list(BENCHMARKS.get(kind, BENCHMARKS['paper']))
     if any(node.get('type') == 'ClassLabelDataset' for node in dicts_of(cfg.test_dataloader)):  # the mIoU beside
         expected += ['ToyCityscapes' if kind == 'toy' else 'Cityscapes'] * 2

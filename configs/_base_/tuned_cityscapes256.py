@@ -1,5 +1,5 @@
-# ESPNetv2 on the 256x256 Cityscapes (configs/cityscapes256/segmenter.py), tuned on void pixels and on pasted objects, 2 + 2
-# a batch. Leaves add a method.
+# ESPNetv2 on the 256x256 Cityscapes (configs/studies/cityscapes256/segmenter.py), tuned on void pixels and on pasted
+# objects, 2 + 2 a batch. Leaves add a method.
 _base_ = ['./models/espnetv2.py', './datasets/cityscapes256_outliers.py', './schedules/tune_200.py']
 norm_cfg = dict(type='BN')
 model = dict(

@@ -133,3 +133,38 @@ def test_wrong_arguments(table, files, tmp_path) -> None:
     for arguments in ([], [*files, '--names', 'A']):
         with pytest.raises(SystemExit):
             table(*arguments)
+
+
+@pytest.fixture
+def seeds(tmp_path) -> list:
+    """Results of three seeds of one method, and of another method."""
+    for name, ap in dict(a=10., b=13., c=16., other=12.).items():
+        entry = dict(num_images=60, num_normal=5, num_anomaly=5, metrics=dict(AP=ap, AP_lower=ap, AP_upper=ap))
+        write_results(tmp_path / f'{name}.json', dict(
+            protocol='fishyscapes', mode='streaming', data_sets=dict(RoadAnomaly=entry)))
+    return [tmp_path / f'{name}.json' for name in ('a', 'b', 'c', 'other')]
+
+
+def test_files_of_one_name_are_runs_of_one_method(table, seeds) -> None:
+    names = ('--names', 'ours', 'ours', 'ours', 'other')
+    assert table(*seeds, *names) == '''\
+| method | protocol, mode | RoadAnomaly AP |
+|---|---|---|
+| ours (3 runs) | fishyscapes, streaming | 13.00 ±3.00 |
+| other | fishyscapes, streaming | 12.00 |
+
+Of several runs: mean ± standard deviation.
+'''
+    rows = list(csv.DictReader(io.StringIO(table(*seeds, *names, '--format', 'csv'))))
+    assert [(row['runs'], row['RoadAnomaly/AP'], row['RoadAnomaly/AP/std']) for row in rows] == [
+        ('3', '13.0', '3.0'), ('1', '12.0', '')]
+    ours, other = json.loads(table(*seeds, *names, '--format', 'json'))
+    assert (ours['runs'], ours['values'], ours['std']) == (3, dict(RoadAnomaly=dict(AP=13)), dict(RoadAnomaly=dict(AP=3)))
+    assert 'runs' not in other and 'std' not in other
+
+
+def test_runs_of_one_name_must_be_alike(table, seeds) -> None:
+    content = read_results(seeds[1])
+    write_results(seeds[1], dict(content, protocol='smiyc'))
+    with pytest.raises(ValueError, match='results named ours are not runs of one method: their protocols'):
+        table(*seeds[:2], '--names', 'ours', 'ours')

@@ -4,8 +4,9 @@
     python tools/analysis_tools/results_table.py work_dirs/a/results.json work_dirs/b/results.json --names A B \
         --metrics AP FPR95 --published mgcda
 
-A row for each method, columns for each data set and metric, in percent but for ``F1_threshold``. Numbers that papers
-report are marked as quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
+A row for each method, columns for each data set and metric, in percent but for ``F1_threshold``. Results under the same
+of the ``--names`` are runs of one method, such as seeds: their mean and standard deviation. Numbers that papers report are
+marked as quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
 """
 import argparse
 import contextlib
@@ -14,8 +15,12 @@ import io
 import json
 import math
 import os
+import statistics
 import sys
+from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
@@ -28,6 +33,7 @@ with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are im
 METRICS = ('AP', 'FPR95', 'mIoU')
 ABSENT = '–'
 FLAGS = {True: 'yes', False: 'no', None: ABSENT}
+SPREAD = 'Of several runs: mean ± standard deviation.'
 LEGEND = 'RT: the segmenter is trained again; OoD: outlier data is used; – : not given.'
 
 
@@ -35,7 +41,8 @@ class Row(NamedTuple):
     """A method.
 
     ``values``: data set -> metric -> percent, as text where it is quoted; ``spread``: alike, half the width of the
-    certified bounds. ``source``: number of the source of quoted values.
+    certified bounds, or the standard deviation over ``runs`` where these are several. ``source``: number of the source
+    of quoted values.
     """
     method: str
     values: Dict[str, Dict[str, Any]]
@@ -46,6 +53,7 @@ class Row(NamedTuple):
     retraining: Optional[bool] = None
     ood_data: Optional[bool] = None
     paper: Optional[str] = None
+    runs: int = 1
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -53,7 +61,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Print results of several methods as a table')
     parser.add_argument('results', nargs='*', metavar='RESULTS.json', help='files that tools/test.py --out or '
                         'tools/analysis_tools/evaluate_scores.py --out wrote')
-    parser.add_argument('--names', nargs='+', help='names of the methods; default: those of the folders or files')
+    parser.add_argument('--names', nargs='+', help='names of the methods, one a file; files of the same name are runs of '
+                        'one method; default: those of the folders or files, which must differ')
     parser.add_argument('--metrics', nargs='+', help='columns of each data set; default: what there is of '
                         f'{", ".join(METRICS)}')
     parser.add_argument('--data-sets', nargs='+', help='default: all that have one of the metrics')
@@ -82,6 +91,33 @@ def own_row(content: Dict[str, Any], name: str) -> Row:
         }
     values.update({data_set: entry['metrics'] for data_set, entry in content.get('segmentation', {}).items()})
     return Row(name, values, spread, content['protocol'], content['mode'])
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """The row of several runs of one method: mean and standard deviation (of a sample, ddof=1) of each value.
+
+    Raises:
+        ValueError: The runs were not evaluated alike.
+    """
+    first = rows[0]
+    if len(rows) == 1:
+        return first
+    for row in rows[1:]:
+        if (row.protocol, row.mode) != (first.protocol, first.mode) or columns_of(row) != columns_of(first):
+            raise ValueError(f'the results named {first.method} are not runs of one method: their protocols, modes, '
+                             'data sets or metrics differ')
+    values: Dict[str, Dict[str, float]] = {}
+    spread: Dict[str, Dict[str, float]] = {}
+    for data_set, metrics in columns_of(first).items():
+        runs = {metric: [row.values[data_set][metric] for row in rows] for metric in metrics}
+        values[data_set] = {metric: statistics.fmean(numbers) for metric, numbers in runs.items()}
+        spread[data_set] = {metric: float(np.std(numbers, ddof=1)) for metric, numbers in runs.items()}
+    return first._replace(values=values, spread=spread, runs=len(rows))
+
+
+def columns_of(row: Row) -> Dict[str, List[str]]:
+    """The metrics that a row has of each data set."""
+    return {data_set: list(values) for data_set, values in row.values.items()}
 
 
 def quoted_rows(sources: Sequence[str]) -> Tuple[List[Row], List[str]]:
@@ -149,7 +185,8 @@ def markdown(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], note
     lines = [['method'] + ['protocol, mode'] * own + ['RT', 'OoD'] * quoted +
              [f'{name} {" / ".join(metrics)}' for name, metrics in columns]]
     for row in rows:
-        cells = [row.method + (f' [{row.source}]' if row.source and numbered else '')]
+        cells = [row.method + (f' [{row.source}]' if row.source and numbered else '') +
+                 (f' ({row.runs} runs)' if row.runs > 1 else '')]
         cells += [f'{row.protocol}, {row.mode}' if row.protocol else ABSENT] * own
         cells += [FLAGS[row.retraining], FLAGS[row.ood_data]] * quoted
         for name, metrics in columns:
@@ -158,19 +195,24 @@ def markdown(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], note
         lines.append(cells)
     table = [f'| {" | ".join(cells)} |' for cells in lines]
     table.insert(1, '|---|' + '---|' * own + ':-:|:-:|' * quoted + '---|' * len(columns))
-    remarks = [LEGEND] * quoted + [note if numbered else note.removeprefix('[1] ') for note in notes]
+    remarks = [SPREAD] * any(row.runs > 1 for row in rows) + [LEGEND] * quoted + [note if numbered else note.removeprefix('[1] ') for note in notes]
     return '\n\n'.join(['\n'.join(table), *remarks]) + '\n'
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
-    """A column a value, own ones unrounded; the source of quoted ones in full."""
+    """A column a value, own ones unrounded, and one a standard deviation if there are any; the source in full."""
     buffer = io.StringIO(newline='')
     writer = csv.writer(buffer, lineterminator='\n')
-    writer.writerow(['method', 'quoted', 'protocol', 'mode', 'retraining', 'ood_data'] +
-                    [f'{name}/{metric}' for name, metrics in columns for metric in metrics] + ['source'])
+    keys = [f'{name}/{metric}' for name, metrics in columns for metric in metrics]
+    several = any(row.runs > 1 for row in rows)
+    writer.writerow(['method', 'quoted', 'protocol', 'mode', 'retraining', 'ood_data', *keys] +
+                    ['runs', *(f'{key}/std' for key in keys)] * several + ['source'])
     for row in rows:
         values = [row.values.get(name, {}).get(metric, '') for name, metrics in columns for metric in metrics]
         flags = ['' if flag is None else FLAGS[flag] for flag in (row.retraining, row.ood_data)]
+        if several:
+            stds = row.spread if row.runs > 1 else {}
+            values += [row.runs, *(stds.get(name, {}).get(metric, '') for name, metrics in columns for metric in metrics)]
         writer.writerow([row.method, FLAGS[row.source is not None], row.protocol or '', row.mode or '', *flags, *values,
                          note_of(row, notes)])
     return buffer.getvalue()
@@ -183,12 +225,14 @@ def to_json(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes
         value = float(value)
         return value if math.isfinite(value) else None
 
+    def pick(table: Dict[str, Dict[str, Any]]) -> Dict[str, Dict[str, Optional[float]]]:
+        return {
+            name: {metric: number(table[name][metric]) for metric in metrics if metric in table[name]}
+            for name, metrics in columns if name in table
+        }
+
     content = []
     for row in rows:
-        values = {
-            name: {metric: number(row.values[name][metric]) for metric in metrics if metric in row.values[name]}
-            for name, metrics in columns if name in row.values
-        }
         content.append(
             dict(
                 method=row.method,
@@ -197,7 +241,8 @@ def to_json(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes
                 mode=row.mode,
                 retraining=row.retraining,
                 ood_data=row.ood_data,
-                values=values,
+                values=pick(row.values),
+                **(dict(runs=row.runs, std=pick(row.spread)) if row.runs > 1 else {}),
                 source=note_of(row, notes) or None))
     return json.dumps(content, indent=1, ensure_ascii=False) + '\n'
 
@@ -210,14 +255,29 @@ def note_of(row: Row, notes: Sequence[str]) -> str:
     return f'{row.paper}. {note}' if row.paper else note
 
 
+def read_runs(paths: Sequence[str], names: Optional[Sequence[str]]) -> Tuple[Dict[str, dict], Dict[str, str]]:
+    """Results by a key for each file, and the name of the method of each key; names that are given may repeat."""
+    if names is None:
+        methods = read_methods(paths)
+        return methods, {name: name for name in methods}
+    keys, seen = [], Counter()
+    for name in names:
+        seen[name] += 1
+        keys.append(f'{name} ({seen[name]})' if names.count(name) > 1 else name)
+    return read_methods(paths, keys), dict(zip(keys, names))
+
+
 FORMATS = dict(markdown=markdown, csv=to_csv, json=to_json)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
-    methods = read_methods(args.results, args.names)
-    rows = [own_row(content, name) for name, content in methods.items()]
+    methods, names = read_runs(args.results, args.names)
+    runs: Dict[str, List[Row]] = {}
+    for key, content in methods.items():
+        runs.setdefault(names[key], []).append(own_row(content, names[key]))
+    rows = [mean_row(rows) for rows in runs.values()]
     notes: List[str] = []
     if args.published is not None:
         quoted, notes = quoted_rows(args.published)

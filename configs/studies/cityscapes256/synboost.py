@@ -1,7 +1,7 @@
 # SynBoost (Di Biase et al., CVPR 2021) on the 256x256 Cityscapes: void class and swapped instances, a light network on
 # ESPNetv2's backbone. The schedule and the best checkpoint follow the loss on the void pixels of some validation
 # images, not of a test set.
-_base_ = ['./baseline.py', '../_base_/methods/synboost.py']
+_base_ = ['./baseline.py', '../../_base_/methods/synboost.py']
 swapped = dict(
     type='CompositeDataset',
     dataset_name='Swapped256',

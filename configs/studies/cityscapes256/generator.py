@@ -1,5 +1,5 @@
 # The light generator on the 256x256 Cityscapes.
-_base_ = '../spade/spade-light_cityscapes-128x256.py'
+_base_ = '../../spade/spade-light_cityscapes-128x256.py'
 max_iters = 800
 dataset = dict(data_root='data/cityscapes256/', img_suffix='_leftImg8bit.jpg')
 train_dataloader = dict(num_workers=1, dataset=dataset)

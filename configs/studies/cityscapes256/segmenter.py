@@ -1,5 +1,5 @@
 # ESPNetv2 on the 256x256 Cityscapes at 512x256, from the public weights on, with dropout in front of its classifier.
-_base_ = '../espnetv2/espnetv2_cityscapes-1024x512.py'
+_base_ = '../../espnetv2/espnetv2_cityscapes-1024x512.py'
 segmenter_size = (256, 512)  # (H, W)
 norm_cfg = dict(type='BN')
 model = dict(

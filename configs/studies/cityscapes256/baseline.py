@@ -1,11 +1,11 @@
 # The dissimilarity network on the 256x256 Cityscapes, without MDAT and CACL: a light one on ESPNetv2's backbone, which
 # starts from the frozen segmenter's weights.
 _base_ = [
-    '../_base_/models/dissimilarity_light.py', '../_base_/datasets/cityscapes256.py', '../_base_/schedules/toy_6e.py',
-    '../_base_/default_runtime.py'
+    '../../_base_/models/dissimilarity_light.py', '../../_base_/datasets/cityscapes256.py',
+    '../../_base_/schedules/toy_6e.py', '../../_base_/default_runtime.py'
 ]
 segmenter = dict(
-    config='configs/espnetv2/espnetv2_cityscapes-1024x512.py', checkpoint='checkpoints/espnetv2_cityscapes.pth')
+    config='configs/studies/cityscapes256/segmenter.py', checkpoint='work_dirs/cityscapes256/segmenter/iter_300.pth')
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -22,7 +22,8 @@ model = dict(
     frozen=dict(
         segmenter=segmenter,
         generator=dict(
-            config='configs/cityscapes256/generator.py', checkpoint='work_dirs/cityscapes256/generator/iter_800.pth'),
+            config='configs/studies/cityscapes256/generator.py',
+            checkpoint='work_dirs/cityscapes256/generator/iter_800.pth'),
         segmenter_size=(256, 512)))
 max_iters = 700
 optim_wrapper = dict(optimizer=dict(lr=5e-4))

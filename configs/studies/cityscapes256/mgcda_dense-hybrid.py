@@ -1,5 +1,5 @@
 # MGCDA as a plug-in to DenseHybrid, trained in both domains, on the 256x256 Cityscapes.
-_base_ = ['./dense-hybrid.py', '../_base_/plugins/mgcda_cityscapes256.py']
+_base_ = ['./dense-hybrid.py', '../../_base_/plugins/mgcda_cityscapes256.py']
 default_hooks = dict(mdat=_base_.mdat)
 model = dict(taps=dict(score='outlier_posterior', threshold=-2.0, embedding='decode_head.acts.2'), train_only=_base_.cacl)
 train_dataloader = dict(

@@ -8,4 +8,5 @@ train_dataloader = dict(dataset=dict(datasets=[dict(_base_.swapped, **swapped)])
 model = dict(
     frozen=dict(
         generator=dict(
-            config='configs/cityscapes256/pix2pixhd.py', checkpoint='work_dirs/cityscapes256/pix2pixhd/iter_800.pth')))
+            config='configs/studies/cityscapes256/pix2pixhd.py',
+            checkpoint='work_dirs/cityscapes256/pix2pixhd/iter_800.pth')))

@@ -1,6 +1,6 @@
 # MGCDA as a plug-in to PEBAL, on the 256x256 Cityscapes. Both domains have outliers; MDAT and CACL read features behind the
 # frozen layers, and an energy above PEBAL's margin of outliers counts as a predicted anomaly.
-_base_ = ['./pebal.py', '../_base_/plugins/mgcda_cityscapes256.py']
+_base_ = ['./pebal.py', '../../_base_/plugins/mgcda_cityscapes256.py']
 default_hooks = dict(mdat=dict(_base_.mdat, feature_classifier=dict(type='DomainClassifier', in_channels=10)))
 model = dict(
     taps=dict(score='energy', threshold=-6.0, features='decode_head.conv_seg:input'),

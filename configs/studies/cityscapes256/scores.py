@@ -2,8 +2,8 @@
 # images. The classifier reads 10 channels only: ASH keeps four, and densities are of layers
 # in front of that.
 _base_ = [
-    '../_base_/models/espnetv2.py', '../_base_/datasets/benchmarks.py', '../_base_/datasets/fit_cityscapes.py',
-    '../_base_/default_runtime.py'
+    '../../_base_/models/espnetv2.py', '../../_base_/datasets/benchmarks.py', '../../_base_/datasets/fit_cityscapes.py',
+    '../../_base_/default_runtime.py'
 ]
 fitted = 'work_dirs/cityscapes256/fitted/'
 embedding = 'decode_head.acts.0'  # 64 channels at stride 8

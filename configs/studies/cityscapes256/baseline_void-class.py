@@ -1,0 +1,3 @@
+# Section 4.4.1, VoidClass: one domain, eight samples a batch.
+_base_ = './baseline.py'
+train_dataloader = dict(sampler=dict(num_per_domain=8), dataset=dict(datasets=[_base_.void_class]))

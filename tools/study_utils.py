@@ -1,0 +1,237 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Studies: what a study file describes, as jobs that know whether they are done."""
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import launch_utils  # noqa: F401  puts the package on the path
+from mmengine.config import Config
+
+from mgcda.files import write_file
+
+STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
+STEP_KEYS = {'name', 'train', 'command'}
+ROW_KEYS = {'name', 'config', 'checkpoint', 'seeds', 'options'}
+#: What a row tests: the last checkpoint of its training, or the best by the config's own `save_best`.
+TRAINED = ('last', 'best')
+
+
+class Stage(NamedTuple):
+    """One command of a job: the arguments of a Python tool, and the config whose content decides what it makes."""
+    name: str
+    command: Tuple[str, ...]
+    config: Optional[Config] = None
+
+    def fingerprint(self) -> dict:
+        """What a finished stage is compared with, to tell whether it was another one."""
+        content = repr(self.config.to_dict()) if self.config is not None else ''
+        return dict(command=list(self.command), config=hashlib.sha256(content.encode()).hexdigest()[:16])
+
+
+class Job(NamedTuple):
+    """Commands that run one after another in one folder, where `state.json` notes those that are done."""
+    name: str
+    folder: Path
+    stages: Tuple[Stage, ...]
+
+    def todo(self) -> List[Stage]:
+        """The stages that are not done yet.
+
+        Raises:
+            ValueError: A finished stage had another command, or its config has changed since.
+        """
+        state = self._state()
+        for stage in self.stages:
+            done = state.get(stage.name)
+            if done is None:
+                continue
+            now = stage.fingerprint()
+            if {key: done.get(key) for key in now} != now:
+                what = 'its config has changed' if done.get('command') == now['command'] else 'its command is another'
+                raise ValueError(f'{self.folder} holds the {stage.name} of another {self.name!r}: {what} since. Remove '
+                                 f'or rename {self.folder} to run it again, or give the study another --work-dir')
+        return [stage for stage in self.stages if stage.name not in state]
+
+    def finish(self, stage: Stage, **facts: Any) -> None:
+        """Note that a stage is done."""
+        state = dict(self._state(), **{stage.name: dict(stage.fingerprint(), **facts)})
+        write_file(self.folder / 'state.json', (json.dumps(state, indent=1) + '\n').encode())
+
+    def seconds(self) -> float:
+        """What the finished stages took."""
+        return sum(entry.get('seconds', 0) for entry in self._state().values())
+
+    def _state(self) -> Dict[str, dict]:
+        path = self.folder / 'state.json'
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @contextmanager
+    def claimed(self, wait: bool) -> Iterator[bool]:
+        """Hold the job, so that no other process runs it; False where one does and ``wait`` is not set."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / '.lock', 'w') as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+
+class Row(NamedTuple):
+    """A row of the table: its name and a job for each seed, or one where nothing is trained."""
+    name: str
+    jobs: Tuple[Job, ...]
+
+
+class Study(NamedTuple):
+    """``steps``: groups of jobs, one group after another, before any row. ``columns``: options of the table."""
+    work_dir: Path
+    steps: List[List[Job]]
+    rows: List[Row]
+    columns: List[str]
+
+
+def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optional[str] = None) -> Study:
+    """Read a study file.
+
+    Args:
+        path: Text config with the keys ``work_dir``; ``steps``, a list of steps or of lists of steps that may run side
+            by side, each a dict of ``name`` and ``train`` (a config) or ``command`` (a Python tool and its arguments);
+            ``rows``, a list of dicts of ``name``, ``config`` and, if wanted, ``seeds``, ``options`` (entries that
+            replace those of the config) and ``checkpoint``: 'last' (the default), 'best', or a file, of which nothing
+            is trained; ``seeds`` of rows that name none; ``data_sets`` and ``metrics``, the columns of the table;
+            ``keep_scores``, whether the tests leave score maps. Keys that begin on '_' are free.
+        seeds: Take these in the place of the study's, for all rows.
+        work_dir: Take this in the place of the study's for the rows; steps stay where the configs look for them.
+
+    Raises:
+        FileNotFoundError: No such study, or no such config.
+        ValueError: Something is missing, unknown, or there twice; the message names file and key.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'study {path} does not exist')
+    content = {key: value for key, value in Config.fromfile(path).to_dict().items() if not key.startswith('_')}
+    check_keys(content, STUDY_KEYS, ('work_dir', 'rows'), path)
+    root = Path(content['work_dir'])
+    groups = [group if isinstance(group, (list, tuple)) else [group] for group in content.get('steps', [])]
+    steps = [[read_step(step, root, f'{path}: steps') for step in group] for group in groups]
+    rows = []
+    for entry in content['rows']:
+        check_keys(entry, ROW_KEYS, ('name', 'config'), f'{path}: rows')
+        chosen = seeds or entry.get('seeds') or content.get('seeds') or [0]
+        rows.append(read_row(entry, chosen, Path(work_dir or root), bool(content.get('keep_scores')), f'{path}: rows'))
+    if not rows:
+        raise ValueError(f'{path} has no rows')
+    jobs = [job for group in steps for job in group] + [job for row in rows for job in row.jobs]
+    for what, values in (('name', [job.name for job in jobs]), ('folder', [str(job.folder) for job in jobs])):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f'{path}: several steps or rows have the {what} {", ".join(twice)}')
+    columns = [word for key in ('data_sets', 'metrics') if content.get(key)
+               for word in (f'--{key.replace("_", "-")}', *content[key])]
+    return Study(Path(work_dir or root), steps, rows, columns)
+
+
+def read_step(entry: dict, root: Path, where: str) -> Job:
+    check_keys(entry, STEP_KEYS, ('name', ), where)
+    if ('train' in entry) == ('command' in entry):
+        raise ValueError(f'{where}: {entry["name"]!r} needs either train, a config, or command, a tool with arguments')
+    if 'train' in entry:
+        folder = root / Path(entry['train']).stem
+        return Job(entry['name'], folder, (train_stage(entry['train'], folder, where), ))
+    command = tuple(entry['command'].split())
+    if not os.path.isfile(command[0]):
+        raise FileNotFoundError(f'{where}: {entry["name"]!r} runs {command[0]}, which does not exist')
+    return Job(entry['name'], root / 'steps' / slug(entry['name']), (Stage('command', command), ))
+
+
+def read_row(entry: dict, seeds: Sequence[int], root: Path, keep_scores: bool, where: str) -> Row:
+    checkpoint, options = entry.get('checkpoint', 'last'), entry.get('options') or {}
+    name, folder = entry['name'], root / slug(entry['name'])
+    if checkpoint not in TRAINED:
+        test = test_stage(entry['config'], checkpoint, folder, keep_scores, options, where)
+        return Row(name, (Job(name, folder, (test, )), ))
+    jobs = []
+    for seed in seeds:
+        place = folder / f'seed{seed}'
+        train = train_stage(entry['config'], place, where, {**options, 'randomness.seed': seed})
+        test = test_stage(entry['config'], f'{checkpoint} of {place}', place / 'test', keep_scores, options, where)
+        jobs.append(Job(f'{name} seed {seed}', place, (train, test)))
+    return Row(name, tuple(jobs))
+
+
+def train_stage(config: str, folder: Path, where: str, options: Optional[dict] = None) -> Stage:
+    """A training that goes on where it stopped."""
+    command = ('tools/train.py', config, '--work-dir', str(folder), '--resume', *option_words(options))
+    return Stage('train', command, read_config(config, options, where))
+
+
+def test_stage(config: str, checkpoint: str, folder: Path, keep_scores: bool, options: dict, where: str) -> Stage:
+    """A test that leaves `results.json`, and the score maps if wanted."""
+    words = option_words({} if keep_scores else {'test_evaluator.score_dtype': None}, options)
+    command = ('tools/test.py', config, checkpoint, '--work-dir', str(folder), '--out', str(folder), *words)
+    return Stage('test', command, read_config(config, options, where))
+
+
+def read_config(path: str, options: Optional[dict], where: str) -> Config:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'{where}: config {path} does not exist')
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    cfg.merge_from_dict(options or {})
+    return cfg
+
+
+def option_words(*options: Optional[dict]) -> Tuple[str, ...]:
+    words = tuple(f'{key}={value}' for part in options for key, value in (part or {}).items())
+    return ('--cfg-options', *words) if words else ()
+
+
+def check_keys(entry: Any, known: set, required: Sequence[str], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f'{where} must be dicts, got {entry!r}')
+    unknown = sorted(set(entry) - known)
+    if unknown:
+        raise ValueError(f'{where} has the unknown key {", ".join(unknown)}; known are {", ".join(sorted(known))}')
+    missing = [key for key in required if not entry.get(key)]
+    if missing:
+        raise ValueError(f'{where} lacks {", ".join(missing)} in {entry!r}')
+
+
+def slug(name: str) -> str:
+    """The name as that of a folder."""
+    return re.sub(r'[^a-z0-9.]+', '-', name.lower()).strip('-')
+
+
+def find_checkpoint(which: str) -> str:
+    """The file that ``test_stage`` names as 'last of FOLDER' or 'best of FOLDER'; any other name is a file already.
+
+    Raises:
+        FileNotFoundError: The folder has no such checkpoint.
+        ValueError: It has several best ones.
+    """
+    kind, separator, folder = which.partition(' of ')
+    if not separator:
+        return which
+    if kind == 'last':
+        pointer = Path(folder) / 'last_checkpoint'
+        if not pointer.is_file():
+            raise FileNotFoundError(f'{folder} has no last_checkpoint: its training left none')
+        # The folder may have been moved since.
+        return str(Path(folder) / Path(pointer.read_text().strip()).name)
+    found = sorted(map(str, Path(folder).glob('best_*.pth')))
+    if not found:
+        raise FileNotFoundError(f'{folder} has no best_*.pth: the config needs default_hooks.checkpoint.save_best')
+    if len(found) > 1:
+        raise ValueError(f'{folder} has several best checkpoints: {", ".join(found)}')
+    return found[0]
+
+
+def clock(seconds: float) -> str:
+    return time.strftime('%H:%M:%S', time.gmtime(seconds)) if seconds < 86400 else f'{seconds / 3600:.0f} h'
