@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
-from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study
+from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study, tool
 
-ROOT = Path(__file__).resolve().parents[1]
 #: Lines of a tool's output that tell how far it is.
 PROGRESS = ('(train)', '(test)', '(val)', ' written to ', ' are in ')
 TAIL = 15  # lines of the log of a run that failed
@@ -119,7 +118,7 @@ class Pool:
         start = time.time()
         log = job.folder / f'{stage.name}.log'
         with open(log, 'a') as file, subprocess.Popen(
-                [sys.executable, *words], cwd=ROOT, env=self._environment(slot), stdout=subprocess.PIPE,
+                [sys.executable, *words], env=self._environment(slot), stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors='replace') as process:
             self._processes.add(process)
             for line in process.stdout:
@@ -189,10 +188,10 @@ def write_tables(study: Study) -> Optional[Path]:
                 names.append(f'{row.name}, {path.parent.name}' if several else row.name)
     if not files:
         return None
-    command = [sys.executable, 'tools/analysis_tools/results_table.py', *files, '--names', *names, *study.columns]
+    command = [sys.executable, tool('analysis_tools/results_table.py'), *files, '--names', *names, *study.columns]
     for kind, suffix in (('markdown', 'md'), ('csv', 'csv')):
         out = str(study.work_dir / f'table.{suffix}')
-        subprocess.run([*command, '--format', kind, '--out', out], cwd=ROOT, check=True)
+        subprocess.run([*command, '--format', kind, '--out', out], check=True)
     return study.work_dir / 'table.md'
 
 
@@ -216,7 +215,6 @@ def raise_interrupt(*_: Any) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
-    os.chdir(ROOT)
     start = time.time()
     study = read_study(args.study, args.seeds, args.work_dir)
     if args.list:

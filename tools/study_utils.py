@@ -118,17 +118,17 @@ def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optio
     if not os.path.isfile(path):
         raise FileNotFoundError(f'study {path} does not exist')
     content = {key: value for key, value in Config.fromfile(path).to_dict().items() if not key.startswith('_')}
-    check_keys(content, STUDY_KEYS, ('work_dir', 'rows'), path)
+    check_keys(content, STUDY_KEYS, ('work_dir', ), path)
     root = Path(content['work_dir'])
     groups = [group if isinstance(group, (list, tuple)) else [group] for group in content.get('steps', [])]
     steps = [[read_step(step, root, f'{path}: steps') for step in group] for group in groups]
     rows = []
-    for entry in content['rows']:
+    for entry in content.get('rows', []):
         check_keys(entry, ROW_KEYS, ('name', 'config'), f'{path}: rows')
         chosen = seeds or entry.get('seeds') or content.get('seeds') or [0]
         rows.append(read_row(entry, chosen, Path(work_dir or root), bool(content.get('keep_scores')), f'{path}: rows'))
-    if not rows:
-        raise ValueError(f'{path} has no rows')
+    if not rows and not steps:
+        raise ValueError(f'{path} has neither steps nor rows')
     jobs = [job for group in steps for job in group] + [job for row in rows for job in row.jobs]
     for what, values in (('name', [job.name for job in jobs]), ('folder', [str(job.folder) for job in jobs])):
         twice = sorted({value for value in values if values.count(value) > 1})
@@ -169,15 +169,20 @@ def read_row(entry: dict, seeds: Sequence[int], root: Path, keep_scores: bool, w
 
 def train_stage(config: str, folder: Path, where: str, options: Optional[dict] = None) -> Stage:
     """A training that goes on where it stopped."""
-    command = ('tools/train.py', config, '--work-dir', str(folder), '--resume', *option_words(options))
+    command = (tool('train.py'), config, '--work-dir', str(folder), '--resume', *option_words(options))
     return Stage('train', command, read_config(config, options, where))
 
 
 def test_stage(config: str, checkpoint: str, folder: Path, keep_scores: bool, options: dict, where: str) -> Stage:
     """A test that leaves `results.json`, and the score maps if wanted."""
     words = option_words({} if keep_scores else {'test_evaluator.score_dtype': None}, options)
-    command = ('tools/test.py', config, checkpoint, '--work-dir', str(folder), '--out', str(folder), *words)
+    command = (tool('test.py'), config, checkpoint, '--work-dir', str(folder), '--out', str(folder), *words)
     return Stage('test', command, read_config(config, options, where))
+
+
+def tool(path: str) -> str:
+    """Path of one of the tools from where the study is run."""
+    return os.path.relpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), path))
 
 
 def read_config(path: str, options: Optional[dict], where: str) -> Config:

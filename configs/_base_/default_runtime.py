@@ -16,5 +16,5 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_last=True),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook', interval=1))
+    visualization=dict(type='AnomalyVisualizationHook'))  # draws with tools/test.py --show-dir, or draw=True
 custom_hooks = [dict(type='KeyedRandomHook'), dict(type='InvalidLossHook'), dict(type='CheckpointGuardHook')]

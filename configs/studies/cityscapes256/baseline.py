@@ -25,11 +25,12 @@ model = dict(
             config='configs/studies/cityscapes256/generator.py',
             checkpoint='work_dirs/cityscapes256/generator/iter_800.pth'),
         segmenter_size=(256, 512)))
-max_iters = 700
+max_iters = 400
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-train_cfg = dict(_delete_=True, type='ResumableIterTrainLoop', max_iters=max_iters, val_interval=400)
+train_cfg = dict(_delete_=True, type='ResumableIterTrainLoop', max_iters=max_iters)
 param_scheduler = [dict(type='PolyLR', power=0.99, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)]
+val_dataloader = val_cfg = val_evaluator = None
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=1))
+    checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1))

@@ -13,8 +13,8 @@ swapped = dict(
 train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, swapped]))
 model = _base_.method
 val_dataloader = dict(
+    _base_.test_dataloader,
     dataset=dict(
-        _delete_=True,
         type='VoidClassDataset',
         dataset_name='VoidClass256',
         data_root='data/cityscapes256/',
@@ -28,4 +28,5 @@ param_scheduler = [
     dict(type='ReduceOnPlateauLR', monitor='VoidClass256/cross_entropy', rule='less', factor=0.5, patience=2)
 ]
 train_cfg = dict(val_interval=50)
+val_cfg = dict(type='ValLoop')
 default_hooks = dict(checkpoint=dict(save_best='VoidClass256/cross_entropy', rule='less'))

@@ -1,0 +1,196 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, List
+
+import pytest
+from mmengine.config import Config
+from tiny_dissimilarity import write_tiny_mgcda
+
+from mgcda.evaluation.results import read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def study(load_tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> Callable[..., str]:
+    """``study(content, *arguments)`` writes a study file and runs the tool on it in ``tmp_path``; what it prints."""
+    main = load_tool('tools/run_study.py').main
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.setenv('PYTHONPATH', f'{ROOT}/projects:{ROOT}/tests')
+
+    def run(content: dict, *arguments: str) -> str:
+        Config(content).dump('study.py')
+        capfd.readouterr()
+        main(['study.py', *arguments])
+        return capfd.readouterr().out
+
+    return run
+
+
+def write_script(path: str, *lines: str) -> str:
+    Path(path).write_text('\n'.join(('import sys', 'from pathlib import Path', *lines, '')))
+    return path
+
+
+def steps(*commands: str, **more) -> dict:
+    """A study of commands that may run side by side."""
+    entries = [dict(name=f'step {index}', command=command) for index, command in enumerate(commands)]
+    return dict(dict(work_dir='work', steps=[entries]), **more)
+
+
+def row(name: str = 'row') -> dict:
+    """A row whose run fails soon."""
+    Path('leaf.py').write_text('x = 1\n')
+    return dict(name=name, config='leaf.py', checkpoint='none.pth')
+
+
+class TestSteps:
+
+    def test_what_is_done_is_not_done_again(self, study) -> None:
+        content = steps(write_script('tool.py', 'open("runs.txt", "a").write("x")') + ' --flag 1')
+        assert '[step 0] command done in 00:00:0' in study(content)
+        assert '[step 0]' not in study(content)
+        assert Path('runs.txt').read_text() == 'x'
+        state = json.loads(Path('work/steps/step-0/state.json').read_text())['command']
+        assert state['command'] == ['tool.py', '--flag', '1'] and state['seconds'] >= 0 and 'CPU' in state['hardware']
+
+    def test_steps_of_a_group_run_side_by_side(self, study) -> None:
+        # Each waits for what the other leaves behind.
+        wait = ('import time', 'Path(sys.argv[1]).touch()', 'end = time.time() + 60',
+                'while not Path(sys.argv[2]).exists():', '    assert time.time() < end', '    time.sleep(0.05)')
+        tool = write_script('tool.py', *wait)
+        assert study(steps(f'{tool} a b', f'{tool} b a'), '--jobs', '2').count('command done in') == 2
+
+    def test_nothing_runs_after_a_step_that_failed(self, study, capfd) -> None:
+        with pytest.raises(SystemExit, match='the runs need step 0, which failed'):
+            study(steps(write_script('tool.py', 'print("a reason")', 'sys.exit(3)'), rows=[row()]))
+        out = capfd.readouterr().out
+        assert '[step 0] command failed (see work/steps/step-0/command.log):\na reason' in out
+        assert '[row]' not in out and not Path('work/steps/step-0/state.json').exists()
+
+    def test_another_command_of_the_same_step_is_refused(self, study) -> None:
+        tool = write_script('tool.py')
+        study(steps(f'{tool} a'))
+        with pytest.raises(ValueError, match="steps/step-0 holds the command of another 'step 0': its command is"):
+            study(steps(f'{tool} b'))
+
+    def test_a_run_of_another_process_is_left_alone(self, study, load_tool) -> None:
+        utils, content = load_tool('tools/study_utils.py'), dict(work_dir='work', rows=[row()])
+        Config(content).dump('study.py')
+        with utils.read_study('study.py').rows[0].jobs[0].claimed(wait=False) as mine:
+            assert mine
+            assert '[row] is run by another process' in study(content)
+        with pytest.raises(SystemExit, match='1 of 1 runs failed: row'):  # none.pth does not exist
+            study(content)
+
+    def test_an_interrupted_study_ends_what_it_runs(self, study, tmp_path: Path) -> None:
+        tool = write_script('tool.py', 'import time', 'Path("started").write_text("")', 'time.sleep(120)')
+        Config(steps(tool)).dump('study.py')
+        process = subprocess.Popen([sys.executable, ROOT / 'tools/run_study.py', 'study.py'], stderr=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True)
+        end = time.time() + 100
+        while not Path('started').exists():
+            assert time.time() < end and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 1 and 'interrupted; the same command goes on from here' in error
+        running = subprocess.run(['ps', '-eo', 'args'], capture_output=True, text=True).stdout
+        assert not [line for line in running.splitlines() if line.endswith(' tool.py')]
+
+
+class TestStudyFile:
+
+    @pytest.mark.parametrize(
+        'change, message',
+        [(dict(steps=[]), 'study.py has neither steps nor rows'), (dict(work_dir=''), 'study.py lacks work_dir'), (dict(row=[]), 'study.py has the unknown key row; known are'),
+         (dict(rows=[dict(name='a')]), 'study.py: rows lacks config'),
+         (dict(rows=[dict(name='a', config='no.py')]), 'rows: config no.py does not exist'),
+         (dict(steps=[dict(name='a')]), "steps: 'a' needs either train, a config, or command"),
+         (dict(steps=[dict(name='a', command='no.py x')]), "steps: 'a' runs no.py, which does not exist"),
+         (dict(steps=['a']), 'steps must be dicts')])
+    def test_mistakes_are_named(self, study, change: dict, message: str) -> None:
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            study(steps(**change))
+
+    def test_rows_need_folders_of_their_own(self, study) -> None:
+        with pytest.raises(ValueError, match='several steps or rows have the folder work/a-b'):
+            study(dict(work_dir='work', rows=[row('A + b'), row('a b')]))
+
+    def test_wrong_options(self, study) -> None:
+        with pytest.raises(ValueError, match='the study has no row b, but row'):
+            study(dict(work_dir='work', rows=[row()]), '--only', 'b')
+        with pytest.raises(ValueError, match='2 GPUs cannot be shared out to runs of 3'):
+            study(steps(write_script('tool.py')), '--gpus', '0', '1', '--gpus-per-run', '3')
+
+    def test_runs_of_several_gpus_use_the_launcher(self, study, load_tool) -> None:
+        tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
+        pool = tool.Pool([['0', '1'], ['2', '3']])
+        stage = utils.Stage('train', ('tools/train.py', 'c.py', '--work-dir', 'w', '--cfg-options', 'a=1'))
+        assert pool._command(stage, ['2', '3']) == [
+            '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'tools/train.py', 'c.py', '--work-dir', 'w',
+            '--launcher', 'pytorch', '--cfg-options', 'a=1']
+        assert pool._environment(['2', '3'])['CUDA_VISIBLE_DEVICES'] == '2,3'
+
+    @pytest.mark.parametrize('name', ['toy', 'cityscapes256', 'cityscapes'])
+    def test_those_of_the_repository(self, load_tool, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.chdir(ROOT)
+        read = load_tool('tools/study_utils.py').read_study(f'configs/studies/{name}.py', seeds=[0, 1])
+        trained = [row for row in read.rows if len(row.jobs) > 1]
+        assert len(trained) >= 2 and all(len(row.jobs) == 2 for row in trained)
+        assert all('randomness.seed=1' in row.jobs[1].stages[0].command for row in trained)
+
+
+class TestCheckpoints:
+
+    def test_last_and_best(self, load_tool, tmp_path: Path) -> None:
+        find = load_tool('tools/study_utils.py').find_checkpoint
+        with pytest.raises(FileNotFoundError, match='has no last_checkpoint'):
+            find(f'last of {tmp_path}')
+        (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
+        assert find(f'last of {tmp_path}') == f'{tmp_path}/iter_2.pth'
+        with pytest.raises(FileNotFoundError, match=r'has no best_\*.pth'):
+            find(f'best of {tmp_path}')
+        (tmp_path / 'best_AP_iter_1.pth').touch()
+        assert find(f'best of {tmp_path}') == f'{tmp_path}/best_AP_iter_1.pth'
+        (tmp_path / 'best_AP_iter_2.pth').touch()
+        with pytest.raises(ValueError, match='several best checkpoints'):
+            find(f'best of {tmp_path}')
+        assert find('a/file.pth') == 'a/file.pth'
+
+
+def table_of(folder: str) -> List[str]:
+    return Path(folder, 'table.md').read_text().splitlines()
+
+
+@pytest.mark.slow
+def test_seeds_are_trained_tested_and_put_in_a_table(study, tmp_path: Path) -> None:
+    config = write_tiny_mgcda(tmp_path)
+    Path('longer.py').write_text(f"_base_ = '{config}'\n")
+    rows = [dict(name='Tiny', config=str(config), seeds=[0, 1], options={'train_cfg.max_iters': 2}),
+            dict(name='Longer', config='longer.py', options={'train_cfg.max_iters': 3})]
+    content = dict(work_dir='work', rows=rows, metrics=['AP', 'AUROC'])
+    out = study(content, '--only', 'Tiny')
+    assert '[Tiny seed 1] test done in' in out and '[Longer' not in out
+    values = [read_results(f'work/tiny/seed{seed}/test/results.json')['data_sets'] for seed in (0, 1)]
+    name = next(iter(values[0]))
+    mean = sum(value[name]['metrics']['AP'] for value in values) / 2
+    assert values[0][name]['metrics']['AP'] != values[1][name]['metrics']['AP']
+    assert f'| Tiny (2 runs) | fishyscapes, streaming | {mean:.2f} ±' in '\n'.join(table_of('work'))
+    assert not list(Path('work').rglob('*.npy'))
+    start = time.time()
+    out = study(content)
+    assert 'study.py: 2 of 3 runs are done' in out and '[Tiny' not in out and len(table_of('work')) > 3
+    assert 'Longer' in '\n'.join(table_of('work')) and time.time() - start < 300
+    assert 'Longer seed 0  done in 00:00:' in study(content, '--list')
+    content['rows'][0]['options'] = {'train_cfg.max_iters': 4}
+    with pytest.raises(ValueError, match="holds the train of another 'Tiny seed 0': its command is another since"):
+        study(content)
+    assert os.listdir('work/longer/seed0/test')
