@@ -2,31 +2,18 @@
 """What the README and the other documents name exists, and their commands are accepted by the tools."""
 import argparse
 import re
-import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, List
 
 import pytest
+from documents import DOCUMENTS, ROOT, commands, tool_call
 from mmengine.config import Config
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / 'README.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
 COMMANDS_OF_OTHERS = {'pip', 'mkdir', 'cp', 'source', 'git'}
-#: Launcher -> the tool that it runs and the places of that tool's own positional arguments.
-LAUNCHERS = {
-    'dist_train.sh': ('tools/train.py', slice(0, 1), 2),
-    'dist_test.sh': ('tools/test.py', slice(0, 2), 3),
-    'slurm_train.sh': ('tools/train.py', slice(2, 3), 3),
-    'slurm_test.sh': ('tools/test.py', slice(2, 4), 4)
-}
 
 documents = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
-
-
-def blocks(document: Path, language: str) -> List[str]:
-    return re.findall(rf'^```{language}\n(.*?)^```', document.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def headings(document: Path) -> List[str]:
@@ -34,31 +21,6 @@ def headings(document: Path) -> List[str]:
     text = re.sub(r'^```.*?^```', '', document.read_text(), flags=re.MULTILINE | re.DOTALL)
     titles = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
     return [re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles]
-
-
-def commands(document: Path) -> Iterator[List[str]]:
-    """Command lines of the fenced blocks and of inline code that runs a tool, in words."""
-    lines = [line for block in blocks(document, 'bash') for line in block.replace('\\\n', ' ').splitlines()]
-    lines += re.findall(r'`((?:python )?tools/\S+\.(?:py|sh) [^`A-Z][^`]*)`', document.read_text())
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        while words:
-            end = words.index('&&') if '&&' in words else len(words)
-            command, words = words[:end], words[end + 1:]
-            while re.match(r'[A-Z_]+=', command[0]):
-                command = command[1:]
-            yield command
-
-
-def tool_call(command: List[str]) -> Tuple[str, List[str]]:
-    """The Python tool that a command runs in the end, and its arguments."""
-    index = next(i for i, word in enumerate(command) if word.startswith('tools/'))
-    path, arguments = command[index], command[index + 1:]
-    if path.endswith('.py'):
-        return path, arguments
-    tool, positional, rest = LAUNCHERS[Path(path).name]
-    assert len(arguments) >= rest, f'{path} needs {rest} arguments'
-    return tool, [*arguments[positional], '--launcher', 'pytorch', *arguments[rest:]]
 
 
 class Accepted(Exception):
@@ -137,17 +99,6 @@ def test_commands_are_accepted(parse: Callable[[str, List[str]], None]) -> None:
 def test_a_wrong_flag_would_be_found(parse: Callable[[str, List[str]], None]) -> None:
     with pytest.raises(SystemExit):
         parse('tools/train.py', ['configs/mgcda_cityscapes.py', '--resumee-from', 'x'])
-
-
-def test_python_blocks_are_configs(tmp_path: Path) -> None:
-    leaves = [block for document in DOCUMENTS for block in blocks(document, 'python')]
-    assert leaves
-    for number, block in enumerate(leaves):
-        path = tmp_path / f'leaf{number}.py'
-        path.write_text(block.replace("'./", f"'{ROOT}/configs/"))
-        cfg = Config.fromfile(path)
-        assert cfg.model.type in ('DissimilaritySegmentor', 'AnomalySegmentor')
-        assert all('pipeline' in dataset for dataset in cfg.test_dataloader.dataset.datasets)
 
 
 def test_generator_is_copied_to_where_the_flagship_looks() -> None:
