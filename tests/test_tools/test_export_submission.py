@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny_dissimilarity import ROOT, quick_runs, write_tiny_checkpoint, write_tiny_mgcda
 
-from mgcda.apis import inference_model, init_model
+from mgcda.apis import AnomalyInferencer
 from mgcda.evaluation.results import write_results
 
 
@@ -156,8 +156,8 @@ class TestFishyscapes:
         names = [f'{number}_{kind}.npy' for number in ('0001', '0007') for kind in ('anomaly', 'segmentation')]
         assert sorted(os.listdir(tmp_path / 'output')) == names
 
-        model = init_model(str(tiny / 'tiny_mgcda.py'), str(tiny / 'epoch_1.pth'))
-        expected = inference_model(model, str(inputs / '0007_04_Maurener_Weg_8_000000_000030_rgb.png'))
+        inferencer = AnomalyInferencer(tiny / 'tiny_mgcda.py', str(tiny / 'epoch_1.pth'))
+        expected = inferencer(inputs / '0007_04_Maurener_Weg_8_000000_000030_rgb.png')['predictions'][0]
         np.testing.assert_allclose(
             np.load(tmp_path / 'output/0007_anomaly.npy'), expected.anomaly_scores, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(np.load(tmp_path / 'output/0007_segmentation.npy'), expected.segmentation)
@@ -181,8 +181,8 @@ model = dict(
 """)
         cfg = Config.fromfile(tmp_path / 'binary.py')
         torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'binary.pth')
-        model = init_model(cfg, str(tmp_path / 'binary.pth'))
-        assert inference_model(model, str(tiny / 'road_anomaly/frames/0.jpg')).segmentation is None
+        inferencer = AnomalyInferencer(cfg, str(tmp_path / 'binary.pth'))
+        assert inferencer(tiny / 'road_anomaly/frames/0.jpg')['predictions'][0].segmentation is None
         folder = Path.cwd()
         with quick_runs(), pytest.raises(ValueError, match='holds no segmenter of the 19 classes'):
             export(['fishyscapes', str(tmp_path / 'out'), '--config', str(tmp_path / 'binary.py'), '--checkpoint',

@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import numpy as np
-import torch
-from mmengine.registry import init_default_scope
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', '..', 'projects'))  # in a checkout; the container has it installed
 
 import mgcda  # noqa: E402,F401
-from mgcda.apis import AnomalyResult, inference_model, init_model  # noqa: E402
+from mgcda.apis import AnomalyInferencer, AnomalyResult  # noqa: E402
 from mgcda.evaluation.submission_fishyscapes import (ANOMALY_ENDING, SEGMENTATION_ENDING,  # noqa: E402
                                                      check_fishyscapes, find_inputs)
 from mgcda.files import write_file, write_png  # noqa: E402
+from mgcda.labels import NUM_CITYSCAPES_CLASSES  # noqa: E402
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -41,19 +40,16 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(model: torch.nn.Module, path: Path) -> AnomalyResult:
+def run(inferencer: AnomalyInferencer, path: Path) -> AnomalyResult:
     """Scores and segmentation of an image.
 
     Raises:
         ValueError: The model gives no segmentation, or scores that are NaN.
     """
-    result = inference_model(model, str(path))
-    if result.segmentation is None:
+    if inferencer.num_classes != NUM_CITYSCAPES_CLASSES:
         raise ValueError('the model holds no segmenter of the 19 classes of Cityscapes, whose prediction Fishyscapes '
                          'asks for')
-    if np.isnan(result.anomaly_scores).any():
-        raise ValueError(f'{path}: the model gives scores that are NaN')
-    return result
+    return inferencer(path)['predictions'][0]
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -68,21 +64,19 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse_args(argv)
     args.input, args.output = os.path.abspath(args.input), os.path.abspath(args.output)
     os.chdir(args.model)  # the config names files relative to it
-    init_default_scope('mmseg')
-    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    model = init_model('config.py', 'checkpoint.pth', device)
+    inferencer = AnomalyInferencer('config.py', 'checkpoint.pth', args.device)
     if args.self_test:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, 'noise.png')
             write_png(path, np.random.default_rng(0).integers(0, 256, (128, 256, 3), np.uint8))
-            run(model, path)
+            run(inferencer, path)
         print('the model is complete')
         return
     images = find_inputs(args.input)
     for index, (number, path) in enumerate(images.items(), start=1):
-        scores, segmentation = run(model, path)
-        write_array(Path(args.output, number + ANOMALY_ENDING), scores)
-        write_array(Path(args.output, number + SEGMENTATION_ENDING), segmentation)
+        result = run(inferencer, path)
+        write_array(Path(args.output, number + ANOMALY_ENDING), result.anomaly_scores)
+        write_array(Path(args.output, number + SEGMENTATION_ENDING), result.segmentation)
         print(f'{index} of {len(images)}: {path.name}', flush=True)
     check_fishyscapes(args.input, args.output)
 

@@ -47,15 +47,23 @@ class ScoreMapFolder:
         if not self._images:
             (self.folder / 'results.json').unlink(missing_ok=True)
         self._images[path] = img_path
-        array = scores[0].detach().float().cpu().numpy()
-        with np.errstate(over='ignore'):
-            converted = array.astype(self.dtype)
-        if not np.array_equal(np.isinf(converted), np.isinf(array)):
-            raise ValueError(f'{img_path}: scores up to {np.abs(array).max():g} are too large for {self.dtype}; '
-                             "score_dtype='float32' keeps them")
-        buffer = io.BytesIO()
-        np.save(buffer, converted)
-        write_file(path, buffer.getvalue())
+        write_score_map(path, scores[0].detach().float().cpu().numpy(), self.dtype, img_path)
+
+
+def write_score_map(path: Path, scores: np.ndarray, dtype: str, img_path: str) -> None:
+    """Write the scores (H, W) of an image as ``.npy``, under a temporary name first.
+
+    Raises:
+        ValueError: If finite scores are too large for the type.
+    """
+    with np.errstate(over='ignore'):
+        converted = scores.astype(dtype)
+    if not np.array_equal(np.isinf(converted), np.isinf(scores)):
+        raise ValueError(f'{img_path}: scores up to {np.abs(scores).max():g} are too large for {dtype}; '
+                         "score_dtype='float32' keeps them")
+    buffer = io.BytesIO()
+    np.save(buffer, converted)
+    write_file(path, buffer.getvalue())
 
 
 class KeptFrames:

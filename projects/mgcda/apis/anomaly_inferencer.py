@@ -1,0 +1,330 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Anomaly scores of one's own images."""
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.infer import BaseInferencer
+from mmengine.structures import PixelData
+from mmengine.utils import ProgressBar
+from mmseg.models import BaseSegmentor
+from mmseg.structures import SegDataSample
+
+from mgcda.datasets.anomaly_dataset import IMAGE_SUFFIXES
+from mgcda.datasets.pairing import list_files
+from mgcda.datasets.transforms.load_image import LoadImage
+from mgcda.labels import NUM_CITYSCAPES_CLASSES
+from mgcda.visualization import (ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of,
+                                 show_image)
+from mgcda.visualization.score_scaling import HeatRange
+
+from .anomaly_result import AnomalyResult
+from .boxes import find_boxes, near_road
+from .inference import image_steps, init_model
+from .result_folder import ResultFolder
+
+#: An image: file, or BGR uint8 (H, W, 3).
+ImageType = Union[str, os.PathLike, np.ndarray]
+#: Endings of the images of a folder; also in capital letters.
+SUFFIXES = (*IMAGE_SUFFIXES, '.bmp', '.tif', '.tiff')
+SUFFIXES = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
+
+
+class LoadedImage(NamedTuple):
+    """An image as it was read, BGR uint8 (H, W, 3), and as its pipeline packed it."""
+    name: str
+    image: np.ndarray
+    inputs: torch.Tensor
+    data_sample: SegDataSample
+
+
+class AnomalyInferencer(BaseInferencer):
+    """Score one's own images with any anomaly segmentor of the project.
+
+    In the manner of MMSegmentation's ``MMSegInferencer``:
+
+        >>> inferencer = AnomalyInferencer('configs/mgcda_cityscapes.py', 'checkpoints/mgcda.pth')
+        >>> result = inferencer('street.jpg')['predictions'][0]
+        >>> result.anomaly_scores.shape  # that of the image
+
+    Images are loaded by the test pipeline of the config, less its labels and its files of maps: a dissimilarity
+    network makes its maps online.
+
+    Args:
+        model: Config file or Config, with a test pipeline.
+        weights: Checkpoint of a training, or a published one; None leaves random weights.
+        device: As of torch; None takes a GPU where there is one.
+        cfg_options: Entries that replace those of the config.
+        score: The score to take of a model with several; None takes the first.
+        heat_range: How scores become colours, see :func:`mgcda.visualization.scaling_of`.
+        amp: Run the networks in half precision: float16 on a GPU, bfloat16 on a CPU.
+        show_progress: Print a progress bar.
+
+    Raises:
+        FileNotFoundError: No such config or checkpoint.
+        ValueError: The config has no test pipeline, or builds no anomaly segmentor; the checkpoint does not fit it; the
+            model has no such score.
+    """
+
+    def __init__(self,
+                 model: Union[str, os.PathLike, Config],
+                 weights: Optional[str] = None,
+                 device: Optional[str] = None,
+                 cfg_options: Optional[dict] = None,
+                 score: Optional[str] = None,
+                 heat_range: HeatRange = 'auto',
+                 amp: bool = False,
+                 show_progress: bool = False) -> None:
+        cfg = model.copy() if isinstance(model, Config) else _read_config(os.fspath(model))
+        if cfg_options is not None:
+            cfg.merge_from_dict(cfg_options)
+        self.steps = image_steps(cfg)
+        if weights is None:
+            warnings.warn('no weights are given: those of the model are random')
+        super().__init__(cfg, weights, device, scope=cfg.get('default_scope', 'mmseg'), show_progress=show_progress)
+        self.amp = amp
+        scorers = self.model.scorers
+        self.score_names: Tuple[str, ...] = tuple(scorers) if scorers is not None else ('logit_margin', )
+        self.score_name = self.score_names[0] if score is None else score
+        if self.score_name not in self.score_names:
+            raise ValueError(f'the model has no score {score!r}, but {", ".join(self.score_names)}')
+        scorer = None if scorers is None else scorers[self.score_name]
+        self.scaling: ScoreScaling = scaling_of(scorer, self.model.num_classes, heat_range)
+
+    def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> BaseSegmentor:
+        return init_model(cfg, weights, device)
+
+    def _init_pipeline(self, cfg: Config) -> Compose:
+        """What follows the loading of an image, which :meth:`load` does itself."""
+        options = {key: value for key, value in self.steps[0].items() if key in ('to_float32', 'imdecode_backend')}
+        self.loader = LoadImage(**options)
+        return Compose(self.steps[1:])
+
+    def _init_collate(self, cfg: Config) -> None:
+        """None: :meth:`preprocess` makes the batches."""
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        """None: :meth:`visualize` draws pictures by itself."""
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """Classes of the segmentation; None where there is none."""
+        frozen = getattr(self.model, 'frozen', None)
+        number = self.model.num_classes if frozen is None else frozen.segmenter.num_classes
+        return number if number > 2 else None
+
+    def __call__(self,
+                 inputs: Union[ImageType, Sequence[ImageType]],
+                 return_datasamples: bool = False,
+                 batch_size: int = 1,
+                 threshold: Optional[float] = None,
+                 min_area: int = 1,
+                 on_road: bool = False,
+                 show: bool = False,
+                 wait_time: float = 0,
+                 return_vis: bool = False,
+                 out_dir: Optional[str] = None,
+                 save: Sequence[str] = ('overlay', )) -> dict:
+        """Score images.
+
+        Args:
+            inputs: A file, a folder (the images that lie directly in it), an array BGR uint8 (H, W, 3), or a list of
+                files and arrays.
+            return_datasamples: Return SegDataSamples, on the CPU, in place of AnomalyResults.
+            batch_size: Images of one size that follow each other pass the network together, at most so many.
+            threshold: Pixels with a score above it become boxes.
+            min_area: Smallest component that becomes a box, in pixels.
+            on_road: Boxes only of components that touch the predicted road; the model must have Cityscapes' classes.
+            show: Show the overlays in a window, each for ``wait_time`` seconds (0: until a key is pressed).
+            return_vis: Return the overlays, too.
+            out_dir: Folder for what ``save`` names, of 'overlay', 'heatmap', 'scores' and 'boxes'; see
+                :class:`ResultFolder`.
+
+        Returns:
+            dict: ``predictions``, a list of :class:`AnomalyResult`, also for a single image, and ``visualization``, a
+            list of overlays, RGB uint8 (H, W, 3), empty without ``return_vis``.
+        """
+        items = self._inputs_to_list(inputs)
+        if show:
+            check_window()
+        folder = None if out_dir is None else ResultFolder(out_dir, save)
+        self._check_boxes(threshold, min_area, on_road, folder)
+        bar = ProgressBar(len(items), file=sys.stdout) if self.show_progress else None
+        predictions: List[Union[AnomalyResult, SegDataSample]] = []
+        overlays: List[np.ndarray] = []
+        for loaded, sample in self._run(items, batch_size):
+            result = self.postprocess(loaded.name, sample, threshold, min_area, on_road)
+            predictions.append(sample.cpu() if return_datasamples else result)
+            if folder is not None:
+                pictures = {kind: self.visualize(loaded.image, result, kind) for kind in folder.pictures}
+                folder.write(Path(loaded.name).stem, pictures, result, path=loaded.name)
+            if show or return_vis:
+                overlay = self.visualize(loaded.image, result)
+                if show:
+                    show_image(overlay, wait_time)
+                if return_vis:
+                    overlays.append(np.ascontiguousarray(overlay[..., ::-1]))
+            if bar is not None:
+                bar.update()
+        if folder is not None:
+            folder.write_boxes(self.describe(threshold, min_area, on_road))
+        return dict(predictions=predictions, visualization=overlays)
+
+    def stream(self,
+               inputs: Iterable[ImageType],
+               batch_size: int = 1,
+               threshold: Optional[float] = None,
+               min_area: int = 1,
+               on_road: bool = False) -> Iterator[Tuple[np.ndarray, AnomalyResult]]:
+        """Score images one after the other and keep none, such as the frames of a video.
+
+        Args: As of a call; ``inputs`` may be any iterable of files and arrays.
+
+        Yields:
+            The image, BGR uint8 (H, W, 3), and its result.
+        """
+        self._check_boxes(threshold, min_area, on_road)
+        for loaded, sample in self._run(inputs, batch_size):
+            yield loaded.image, self.postprocess(loaded.name, sample, threshold, min_area, on_road)
+
+    def _run(self, inputs: Iterable[ImageType], batch_size: int) -> Iterator[Tuple[LoadedImage, SegDataSample]]:
+        for batch in self.preprocess(inputs, batch_size):
+            yield from zip(batch, self.forward(batch))
+
+    def _check_boxes(self, threshold: Optional[float], min_area: int, on_road: bool,
+                     folder: Optional[ResultFolder] = None) -> None:
+        if folder is not None and 'boxes' in folder.save and threshold is None:
+            raise ValueError("save='boxes' needs a threshold")
+        if threshold is not None and np.isnan(threshold):
+            raise ValueError('threshold must not be NaN')
+        if min_area < 1:
+            raise ValueError(f'min_area must be at least 1, got {min_area}')
+        if on_road and self.num_classes != NUM_CITYSCAPES_CLASSES:
+            raise ValueError(f'on_road needs the {NUM_CITYSCAPES_CLASSES} classes of Cityscapes, among them the road; '
+                             f'the model has {self.num_classes or "none"}')
+
+    def _inputs_to_list(self, inputs: Union[ImageType, Sequence[ImageType]]) -> List[ImageType]:
+        """Files and arrays.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        if isinstance(inputs, (str, os.PathLike)) and os.path.isdir(inputs):
+            folder = os.fspath(inputs)
+            return [os.path.join(folder, name) for name in list_files(folder, SUFFIXES, 'images', False).values()]
+        items = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        if not items:
+            raise FileNotFoundError('there is no image: the list of inputs is empty')
+        return items
+
+    def load(self, item: ImageType, number: int = 0) -> LoadedImage:
+        """Load and pack an image.
+
+        Raises:
+            FileNotFoundError, ValueError, TypeError: No such image, a damaged one, an array of another shape or type.
+        """
+        results: Dict[str, Any] = dict(seg_fields=[], reduce_zero_label=False)
+        if isinstance(item, np.ndarray):
+            if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or not item.size:
+                raise ValueError('an image must be BGR uint8 (H, W, 3), got an array '
+                                 f'{item.dtype} {tuple(item.shape)}')
+            name = f'{number:08d}'
+            results.update(img=item, img_path=name, img_shape=item.shape[:2], ori_shape=item.shape[:2])
+            if self.loader.to_float32:
+                results['img'] = item.astype(np.float32)
+        elif isinstance(item, (str, os.PathLike)):
+            name = os.fspath(item)
+            results = self.loader.transform(dict(results, img_path=name))
+        else:
+            raise TypeError(f'an image must be a file or an array, got {type(item).__name__}')
+        image = results['img'].astype(np.uint8)
+        packed = self.pipeline(results)
+        return LoadedImage(name, image, packed['inputs'], packed['data_samples'])
+
+    def preprocess(self, inputs: Iterable[ImageType], batch_size: int = 1) -> Iterator[List[LoadedImage]]:
+        """Batches of images of one size, in order."""
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        batch: List[LoadedImage] = []
+        for number, item in enumerate(inputs):
+            loaded = self.load(item, number)
+            if batch and (len(batch) == batch_size or loaded.inputs.shape != batch[0].inputs.shape):
+                yield batch
+                batch = []
+            batch.append(loaded)
+        if batch:
+            yield batch
+
+    @torch.no_grad()
+    def forward(self, batch: Sequence[LoadedImage]) -> List[SegDataSample]:
+        """Predictions with ``anomaly_scores``, and ``segmentation`` (1, H, W) where there are classes.
+
+        The segmentation is the semantic map of the frozen segmenter where the model has one, else the prediction of a
+        head of several classes.
+        """
+        frozen, seen = getattr(self.model, 'frozen', None), []
+        handle = None if frozen is None else frozen.register_forward_hook(
+            lambda module, inputs, maps: seen.append(maps['semantic']))
+        data = dict(inputs=[loaded.inputs for loaded in batch], data_samples=[loaded.data_sample for loaded in batch])
+        device = next(self.model.parameters()).device.type
+        dtype = torch.bfloat16 if device == 'cpu' else torch.float16
+        try:
+            with torch.autocast(device, dtype=dtype, enabled=self.amp):
+                samples = self.model.test_step(data)
+        finally:
+            if handle is not None:
+                handle.remove()
+        for index, sample in enumerate(samples):
+            if seen:
+                sample.set_data(dict(segmentation=PixelData(data=seen[0][index])))
+            elif self.model.num_classes > 2:
+                sample.set_data(dict(segmentation=PixelData(data=sample.pred_sem_seg.data)))
+        return samples
+
+    def postprocess(self,
+                    name: str,
+                    sample: SegDataSample,
+                    threshold: Optional[float] = None,
+                    min_area: int = 1,
+                    on_road: bool = False) -> AnomalyResult:
+        """Result of a prediction.
+
+        Raises:
+            ValueError: A score is NaN.
+        """
+        scores = sample.anomaly_scores.data[self.score_names.index(self.score_name)].float().cpu().numpy()
+        if np.isnan(scores).any():
+            raise ValueError(f'{name}: the model gives scores that are NaN')
+        segmentation = None
+        if 'segmentation' in sample:
+            segmentation = sample.segmentation.data[0].cpu().numpy().astype(np.uint8)
+            if segmentation.shape != scores.shape:  # frozen networks see what the pipeline made of the image
+                segmentation = cv2.resize(segmentation, scores.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        boxes = None
+        if threshold is not None:
+            boxes = find_boxes(scores, threshold, min_area, near_road(segmentation) if on_road else None)
+        return AnomalyResult(name, scores, segmentation, boxes)
+
+    def visualize(self, image: np.ndarray, result: AnomalyResult, kind: str = 'overlay') -> np.ndarray:
+        """The heat map of a result, alone ('heatmap') or over its image with its boxes; BGR uint8 (H, W, 3)."""
+        heat = self.scaling(result.anomaly_scores)
+        if kind == 'heatmap':
+            return colour_heat(heat)
+        return draw_boxes(blend_heat(image, heat), result.boxes or ())
+
+    def describe(self, threshold: Optional[float], min_area: int, on_road: bool) -> Dict[str, Any]:
+        """What boxes depend on, beside the weights, for the file that they are written to."""
+        return dict(score=self.score_name, threshold=threshold, min_area=min_area, on_road=on_road)
+
+
+def _read_config(path: str) -> Config:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'config {path} does not exist')
+    return Config.fromfile(path)

@@ -1,0 +1,17 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+
+class AnomalyResult(NamedTuple):
+    """What a model says of an image, in arrays of the image's own size.
+
+    ``name``: the file, or the number of an array. ``anomaly_scores``: float32 (H, W), larger = more anomalous.
+    ``segmentation``: uint8 (H, W), class indices (Cityscapes train ids) of the model or of its frozen segmenter; None
+    where it has no classes. ``boxes``: as :func:`mgcda.apis.find_boxes` returns them; None without a threshold.
+    """
+    name: str
+    anomaly_scores: np.ndarray
+    segmentation: Optional[np.ndarray] = None
+    boxes: Optional[List[Dict[str, Any]]] = None

@@ -1,0 +1,110 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""Thresholds from a false positive rate on images without anomalies, or on a data set with labels."""
+import os
+import sys
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
+
+import numpy as np
+from mmengine.utils import ProgressBar
+from mmseg.registry import DATASETS
+
+from mgcda.datasets.anomaly_dataset import AnomalyDataset
+from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.evaluation.fpr_threshold import FPRThreshold
+from mgcda.labels import NORMAL, OUTLIER
+
+from .anomaly_inferencer import AnomalyInferencer, ImageType, LoadedImage
+from .inference import kind_of
+
+
+class Calibration(NamedTuple):
+    """A threshold, and what it was found on.
+
+    ``fpr``: the part of the normal pixels with a score above the ``threshold``, at most ``target_fpr``.
+    """
+    threshold: float
+    fpr: float
+    target_fpr: float
+    data: str
+    num_images: int
+    num_pixels: int
+
+
+def calibrate(inferencer: AnomalyInferencer,
+              data: Union[ImageType, Sequence[ImageType]],
+              target_fpr: float = 0.05) -> Calibration:
+    """The threshold that a given part of all normal pixels exceeds.
+
+    Args:
+        inferencer: Of the model.
+        data: Name of a data set with labels that the config tests or validates on, or defines; or images whose pixels
+            are all normal, as of a call of the inferencer. Where labels are classes, all pixels but ignored ones are
+            normal.
+        target_fpr: In (0, 1).
+
+    Raises:
+        FileNotFoundError, ValueError: There are no such images, no such data set, or no normal pixels.
+    """
+    if not 0 < target_fpr < 1:
+        raise ValueError(f'target_fpr must be between 0 and 1, got {target_fpr}')
+    named = isinstance(data, str) and not os.path.exists(data)
+    if named:
+        samples, number = _labelled(inferencer, data)
+    else:
+        items = inferencer._inputs_to_list(data)
+        samples, number = ((result.anomaly_scores for _, result in inferencer.stream(items)), len(items))
+    bar = ProgressBar(number, file=sys.stdout) if inferencer.show_progress else None
+    pixels = FPRThreshold()
+    for scores in samples:
+        pixels.update(scores)
+        if bar is not None:
+            bar.update()
+    if not pixels.num_normal:
+        raise ValueError(f'{data} has no normal pixels')
+    threshold, fpr = pixels.compute(target_fpr)
+    is_path = isinstance(data, (str, os.PathLike))
+    return Calibration(threshold, fpr, target_fpr, os.fspath(data) if is_path else f'{number} images', number,
+                       pixels.num_normal)
+
+
+def find_data_sets(cfg: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Configs of the data sets that a config tests and validates on, and of others for tests that it defines, by name."""
+    leaves: List[Dict[str, Any]] = []
+    for loader in ('test_dataloader', 'val_dataloader'):
+        leaves += leaf_configs((cfg.get(loader) or {}).get('dataset') or {})
+    leaves += [entry for entry in cfg.values() if isinstance(entry, dict) and entry.get('test_mode')]
+    named: Dict[str, Dict[str, Any]] = {}
+    for leaf in leaves:
+        kind = DATASETS.get(leaf['type']) if isinstance(leaf.get('type'), str) else None
+        if kind is not None:
+            named.setdefault(leaf.get('dataset_name') or getattr(kind, 'DEFAULT_NAME', None) or kind.__name__, leaf)
+    return named
+
+
+def _labelled(inferencer: AnomalyInferencer, name: str) -> Tuple[Iterator[np.ndarray], int]:
+    """Scores (P,) of the normal pixels of each image of a data set, and the number of images."""
+    known = find_data_sets(inferencer.cfg)
+    if name not in known:
+        raise ValueError(f'{name!r} is neither a file or folder of images nor a data set of the config, which has '
+                         f'{", ".join(known) or "none"}')
+    leaf = {key: value for key, value in known[name].items() if key not in ('maps_root', 'map_kinds')}
+    # Maps come online, as they do of one's own images.
+    leaf['pipeline'] = [step for step in leaf['pipeline'] if kind_of(step) != 'LoadDissimilarityMaps']
+    dataset = DATASETS.build(leaf)
+    if getattr(dataset, 'labels_hidden', False):
+        raise ValueError(f'the labels of {name} are hidden')
+    return _normal_scores(inferencer, dataset), len(dataset)
+
+
+def _normal_scores(inferencer: AnomalyInferencer, dataset: Sequence[Dict[str, Any]]) -> Iterator[np.ndarray]:
+    classes = not isinstance(dataset, AnomalyDataset) or dataset.LABEL_CLASSES is not None
+    for index in range(len(dataset)):
+        packed = dataset[index]
+        sample = packed['data_samples']
+        loaded = LoadedImage(sample.img_path, None, packed['inputs'], sample)
+        predicted = inferencer.forward([loaded])[0]
+        scores = inferencer.postprocess(sample.img_path, predicted).anomaly_scores
+        labels = sample.gt_sem_seg.data[0].cpu().numpy()
+        if labels.shape != scores.shape:
+            raise ValueError(f'{sample.img_path}: the label is {labels.shape}, the image {scores.shape}')
+        yield scores[labels < OUTLIER if classes else labels == NORMAL]
