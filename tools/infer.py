@@ -29,7 +29,7 @@ from mgcda.apis.video import VideoFile, check_video, read_frames
 from mgcda.datasets.image_io import check_complete, read_bytes
 from mgcda.datasets.pairing import list_files
 from mgcda.files import claim_folder
-from mgcda.visualization import check_window, show_image
+from mgcda.visualization import check_window, scaling_of, show_image
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 SETTINGS_FILE = 'settings.json'
@@ -105,6 +105,10 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         parser.error('--save boxes needs --threshold, --calibrate or --threshold-file')
     if len(args.heat_range) == 1:
         args.heat_range = args.heat_range[0]
+    try:
+        scaling_of(None, 2, args.heat_range)
+    except ValueError as error:
+        parser.error(f'--heat-range: {error}')
     for name in ('min_area', 'batch_size', 'max_frames'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be positive')

@@ -86,6 +86,7 @@ class AnomalyInferencer(BaseInferencer):
         if cfg_options is not None:
             cfg.merge_from_dict(cfg_options)
         self.steps = image_steps(cfg)
+        scaling_of(None, 2, heat_range)  # a wrong range is an error before the model is built
         if weights is None:
             warnings.warn('no weights are given: those of the model are random')
         super().__init__(cfg, weights, device, scope=cfg.get('default_scope', 'mmseg'), show_progress=show_progress)
@@ -255,10 +256,13 @@ class AnomalyInferencer(BaseInferencer):
         batch: List[LoadedImage] = []
         for number, item in enumerate(inputs):
             loaded = self.load(item, number)
-            if batch and (len(batch) == batch_size or loaded.inputs.shape != batch[0].inputs.shape):
+            if batch and loaded.inputs.shape != batch[0].inputs.shape:
                 yield batch
                 batch = []
             batch.append(loaded)
+            if len(batch) == batch_size:  # at once: the next frame of a camera is yet to come
+                yield batch
+                batch = []
         if batch:
             yield batch
 

@@ -59,6 +59,8 @@ def read_frames(source: VideoSource, max_frames: Optional[int] = None) -> Iterat
 class VideoFile:
     """An MP4 video (codec mp4v) under a temporary name, which gets its own when the block ends without an error.
 
+    The codec has even sizes only: the last row or column of others is doubled.
+
     Args:
         path: Of the video; missing folders are made.
         fps: Frames per second.
@@ -83,12 +85,13 @@ class VideoFile:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._size = size
-            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
+            even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*'mp4v'), self.fps, even)
             if not self._writer.isOpened():
                 raise ValueError(f'{self.path} cannot be written: this OpenCV has no encoder for it')
         if size != self._size:
             raise ValueError(f'{self.path}: a frame is {size}, the first was {self._size}')
-        self._writer.write(frame)
+        self._writer.write(cv2.copyMakeBorder(frame, 0, size[1] % 2, 0, size[0] % 2, cv2.BORDER_REPLICATE))
 
     def __exit__(self, error: Optional[type], *args: Any) -> None:
         if self._writer is not None:
