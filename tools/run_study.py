@@ -174,7 +174,7 @@ def print_state(study: Study) -> None:
 
 
 def write_tables(study: Study) -> Optional[Path]:
-    """The tables of all rows that have results, in Markdown and CSV, beside the runs."""
+    """The tables of all rows that have results, in Markdown and CSV, named after the study, beside the runs."""
     files: List[str] = []
     names: List[str] = []
     for row in study.rows:
@@ -190,9 +190,9 @@ def write_tables(study: Study) -> Optional[Path]:
         return None
     command = [sys.executable, tool('analysis_tools/results_table.py'), *files, '--names', *names, *study.columns]
     for kind, suffix in (('markdown', 'md'), ('csv', 'csv')):
-        out = str(study.work_dir / f'table.{suffix}')
+        out = str(study.work_dir / f'{study.name}.{suffix}')
         subprocess.run([*command, '--format', kind, '--out', out], check=True)
-    return study.work_dir / 'table.md'
+    return study.work_dir / f'{study.name}.md'
 
 
 def choose(study: Study, only: Optional[Sequence[str]]) -> List[Job]:

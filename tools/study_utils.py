@@ -18,6 +18,12 @@ from mgcda.files import write_file
 STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
 STEP_KEYS = {'name', 'train', 'command'}
 ROW_KEYS = {'name', 'config', 'checkpoint', 'seeds', 'options'}
+#: What decides what a training or a test makes; the rest of a config is names, logs and pictures.
+DECISIVE = dict(
+    train=('model', 'load_from', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
+           'randomness', 'default_hooks', 'custom_hooks'),
+    test=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
+HARMLESS_HOOKS = ('timer', 'logger', 'visualization')
 #: What a row tests: the last checkpoint of its training, or the best by the config's own `save_best`.
 TRAINED = ('last', 'best')
 
@@ -30,8 +36,12 @@ class Stage(NamedTuple):
 
     def fingerprint(self) -> dict:
         """What a finished stage is compared with, to tell whether it was another one."""
-        content = repr(self.config.to_dict()) if self.config is not None else ''
-        return dict(command=list(self.command), config=hashlib.sha256(content.encode()).hexdigest()[:16])
+        content = {}
+        if self.config is not None:
+            content = {key: value for key, value in self.config.to_dict().items() if key in DECISIVE[self.name]}
+            for hook in HARMLESS_HOOKS:
+                content.get('default_hooks', {}).pop(hook, None)
+        return dict(command=list(self.command), config=hashlib.sha256(repr(content).encode()).hexdigest()[:16])
 
 
 class Job(NamedTuple):
@@ -92,6 +102,7 @@ class Row(NamedTuple):
 
 class Study(NamedTuple):
     """``steps``: groups of jobs, one group after another, before any row. ``columns``: options of the table."""
+    name: str
     work_dir: Path
     steps: List[List[Job]]
     rows: List[Row]
@@ -136,7 +147,7 @@ def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optio
             raise ValueError(f'{path}: several steps or rows have the {what} {", ".join(twice)}')
     columns = [word for key in ('data_sets', 'metrics') if content.get(key)
                for word in (f'--{key.replace("_", "-")}', *content[key])]
-    return Study(Path(work_dir or root), steps, rows, columns)
+    return Study(Path(path).stem, Path(work_dir or root), steps, rows, columns)
 
 
 def read_step(entry: dict, root: Path, where: str) -> Job:

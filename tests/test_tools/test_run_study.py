@@ -139,7 +139,7 @@ class TestStudyFile:
             '--launcher', 'pytorch', '--cfg-options', 'a=1']
         assert pool._environment(['2', '3'])['CUDA_VISIBLE_DEVICES'] == '2,3'
 
-    @pytest.mark.parametrize('name', ['toy', 'cityscapes256', 'cityscapes'])
+    @pytest.mark.parametrize('name', ['toy', 'cityscapes256', 'cityscapes256_systems', 'cityscapes'])
     def test_those_of_the_repository(self, load_tool, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.chdir(ROOT)
         read = load_tool('tools/study_utils.py').read_study(f'configs/studies/{name}.py', seeds=[0, 1])
@@ -167,7 +167,7 @@ class TestCheckpoints:
 
 
 def table_of(folder: str) -> List[str]:
-    return Path(folder, 'table.md').read_text().splitlines()
+    return Path(folder, 'study.md').read_text().splitlines()
 
 
 @pytest.mark.slow

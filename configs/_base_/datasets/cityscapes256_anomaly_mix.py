@@ -8,6 +8,7 @@ train_pipeline = [
 train_dataloader = dict(
     dataset=dict(
         type='AnomalyMixDataset',
+        ignore_ids=(0, 2, 3, 6, 9, 10, 14, 15, 16, 18, 29, 30),  # as in cityscapes256.py
         data_root='data/cityscapes256/',
         objects=dict(
             data_root='data/coco_objects', ann_file='annotations/instances.json', img_path='images', min_area=1500),

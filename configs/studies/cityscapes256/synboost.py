@@ -14,6 +14,7 @@ train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, swapped]))
 model = _base_.method
 val_dataloader = dict(
     _base_.test_dataloader,
+    _delete_=True,
     dataset=dict(
         type='VoidClassDataset',
         dataset_name='VoidClass256',
@@ -28,5 +29,5 @@ param_scheduler = [
     dict(type='ReduceOnPlateauLR', monitor='VoidClass256/cross_entropy', rule='less', factor=0.5, patience=2)
 ]
 train_cfg = dict(val_interval=50)
-val_cfg = dict(type='ValLoop')
+val_cfg = dict(_delete_=True, type='ValLoop')
 default_hooks = dict(checkpoint=dict(save_best='VoidClass256/cross_entropy', rule='less'))
