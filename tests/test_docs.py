@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, List
+from xml.etree import ElementTree
 
 import pytest
 from documents import DOCUMENTS, ROOT, commands, tool_call
@@ -50,13 +51,24 @@ def parse(monkeypatch: pytest.MonkeyPatch, load_tool: Callable[[str], ModuleType
 
 @documents
 def test_links(document: Path) -> None:
-    links = [link for link in re.findall(r'\]\(([^)\s]+)\)', document.read_text()) if '://' not in link]
+    links = re.findall(r'(?:\]\(|src=")([^)"\s]+)', document.read_text())
+    links = [link for link in links if '://' not in link]
     for link in links:
         path, _, anchor = link.partition('#')
         target = document.parent / path if path else document
         assert target.exists(), f'{document.name} links to {link}'
         if anchor:
             assert anchor in headings(target), f'{document.name} links to {link}'
+
+
+def test_drawings() -> None:
+    """They stand alone: shapes and text, nothing that is embedded or loaded."""
+    drawings = sorted((ROOT / 'docs').rglob('*.svg'))
+    assert drawings
+    for drawing in drawings:
+        elements = list(ElementTree.parse(drawing).iter())
+        kinds = {element.tag.rpartition('}')[2] for element in elements}
+        assert kinds <= {'svg', 'title', 'defs', 'marker', 'g', 'rect', 'path', 'ellipse', 'text', 'tspan'}, drawing
 
 
 @documents
