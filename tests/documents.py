@@ -23,8 +23,8 @@ def blocks(document: Path, language: str) -> List[str]:
 
 def named_blocks(document: Path) -> Dict[str, str]:
     """Python blocks that a page has the reader write to a file, by its path: "The file `mine/x.py`:"."""
-    found = re.findall(r'The file `(\S+\.py)`[^\n]*\n\n```python\n(.*?)^```', document.read_text(), re.MULTILINE | re.DOTALL)
-    return dict(found)
+    pattern = r'The file `(\S+\.py)`[^\n]*\n\n```python\n(.*?)^```'
+    return dict(re.findall(pattern, document.read_text(), re.MULTILINE | re.DOTALL))
 
 
 def is_config(block: str) -> bool:
