@@ -66,7 +66,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_mine: None) -> 
 
 @pytest.fixture
 def make_toy_files(root: Path, load_tool: Callable[[str], ModuleType]) -> Callable[[int], None]:
-    """What `make demo` leaves for the worked examples, with few streets, so many test images, an untrained segmenter."""
+    """What `make demo` leaves for the worked examples, of few streets: data, an untrained segmenter."""
 
     def make(num_test: int) -> None:
         load_tool('tools/dataset_converters/toy_streets.py').make_toy_streets(
