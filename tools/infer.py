@@ -43,8 +43,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file of an anomaly segmentor')
     parser.add_argument('checkpoint', help='checkpoint file or address')
     parser.add_argument(
-        'input', nargs='?', help="image, folder, pattern such as 'drive/*/*.png', video, or number of a webcam; may be "
-        'left out to write a --threshold-file alone')
+        'input', help="image, folder, pattern such as 'drive/*/*.png', video, or number of a webcam")
     parser.add_argument('--out-dir', metavar='DIR', help='folder to write to')
     parser.add_argument(
         '--save', nargs='+', choices=KINDS, metavar='KIND', help=f'what to write, of {", ".join(KINDS)}; default: '
@@ -62,13 +61,14 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--target-fpr', type=float, metavar='FPR', help='part of the normal pixels above the threshold; default: 0.05')
     boxes.add_argument(
         '--threshold-file', metavar='FILE', help='with --calibrate, write the threshold to FILE; without, read it')
-    boxes.add_argument('--min-area', type=int, default=1, metavar='N', help='leave out components of less than N pixels')
+    boxes.add_argument(
+        '--min-area', type=int, default=1, metavar='N', help='leave out components of less than N pixels')
     boxes.add_argument(
         '--on-road', action='store_true', help='leave out components that do not touch the predicted road')
     heat = parser.add_argument_group('heat maps and score maps')
     heat.add_argument(
         '--heat-range', nargs='+', default=['auto'], metavar='RANGE', help="LOW HIGH, the scores of the first and last "
-        "colour; 'image', the smallest and largest of each image; 'sigmoid', of log-odds; default: what suits the score")
+        "colour; 'image', the smallest and largest of an image; 'sigmoid', of log-odds; default: what suits the score")
     heat.add_argument('--score', metavar='NAME', help='score of a model with several; default: the first')
     heat.add_argument('--score-dtype', choices=('float32', 'float16'), default='float32', help='type of score maps')
     run = parser.add_argument_group('how to run')
@@ -94,10 +94,7 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     args.target_fpr = 0.05 if args.target_fpr is None else args.target_fpr
     if not 0 < args.target_fpr < 1:
         parser.error(f'--target-fpr must be between 0 and 1, got {args.target_fpr}')
-    if args.input is None:
-        if args.calibrate is None or args.threshold_file is None:
-            parser.error('an input is needed, or --calibrate and --threshold-file to write a threshold alone')
-    elif args.out_dir is None and not args.show:
+    if args.out_dir is None and not args.show:
         parser.error('--out-dir or --show is needed, or the results would go nowhere')
     if args.save is None:
         args.save = ['overlay', 'boxes'] if any(sources) else ['overlay']
@@ -313,7 +310,7 @@ def check_inputs(inputs: Inputs) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
-    inputs = Inputs({}, {}) if args.input is None else find_inputs(args.input)
+    inputs = find_inputs(args.input)
     folder = None
     if args.out_dir is not None:
         folder = ResultFolder(args.out_dir, args.save, args.score_dtype, args.overwrite)
@@ -331,7 +328,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     there = len(inputs.images) + len(inputs.videos) - len(todo.images) - len(todo.videos)
     if there:
         print(f'{there} of {len(inputs.images) + len(inputs.videos)} are there already')
-    if args.input is not None and not todo.images and not todo.videos:
+    if not todo.images and not todo.videos:
         return
     inferencer = AnomalyInferencer(
         cfg,

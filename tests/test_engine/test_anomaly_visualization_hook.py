@@ -15,6 +15,7 @@ from scipy import ndimage
 from tiny_dissimilarity import HEIGHT, WIDTH, quick_runs, write_tiny_checkpoint, write_tiny_mgcda
 
 from mgcda.engine.hooks import AnomalyVisualizationHook
+from mgcda.scores import build_score
 from mgcda.visualization.heat_maps import CYAN
 
 HAS_TENSORBOARD = importlib.util.find_spec('tensorboard') is not None
@@ -111,15 +112,17 @@ class TestSheets:
         sample = SegDataSample(metainfo=dict(img_path='a.png', **fields))
         return sample.set_data(dict(anomaly_scores=PixelData(data=scores))) or sample
 
-    def test_a_panel_for_each_score_at_a_smaller_size(self, hook) -> None:
+    def test_a_sheet_for_each_score_at_a_smaller_size(self, hook) -> None:
         model = torch.nn.Module()
-        model.scorers, model.num_classes = dict(energy=object(), other=object()), 19
+        model.scorers, model.num_classes = dict(energy=build_score('energy'), margin=build_score('margin')), 19
         image = np.full((5, 20, 3), 100, np.uint8)  # the network's size, another than that of the scores
-        sheet = hook.sheet(model, image, self.sample(2))
-        assert sheet.shape == (5, 60, 3)
-        assert (sheet[:, :20] == 100).all()
-        np.testing.assert_array_equal(sheet[:, 20:40], sheet[:, 40:])
-        assert sheet[2, 39].sum() > sheet[2, 20].sum()
+        sheets = hook.sheets(model, image, self.sample(2, score_names=('energy', 'margin')))
+        assert list(sheets) == ['energy', 'margin']
+        for sheet in sheets.values():
+            assert sheet.shape == (5, 40, 3) and (sheet[:, :20] == 100).all()
+            assert sheet[2, 39].sum() > sheet[2, 20].sum()
+        # A margin of 0 and below is black, energies have the range of the image.
+        assert (sheets['margin'][:, 20:29] == 100).all() and (sheets['energy'][:, 22:29] != 100).any(-1).all()
 
     def test_labels_that_are_classes_have_no_contour(self, hook) -> None:
         model = torch.nn.Module()
@@ -131,7 +134,7 @@ class TestSheets:
         for classes in ({}, dict(label_classes=('road', 'car'))):
             sample = self.sample(1, **classes)
             sample.gt_sem_seg = PixelData(data=label)
-            shown.append(hook.sheet(model, image, sample)[:, :20])
+            shown.append(hook.sheets(model, image, sample)[''][:, :20])
         assert (shown[0] != 100).any() and (shown[1] == 100).all()
 
     def test_wrong_options(self) -> None:

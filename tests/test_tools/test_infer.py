@@ -182,15 +182,12 @@ class TestThresholds:
         infer(tiny / 'drive.mp4', '--threshold-file', path, '--save', 'boxes', out_dir=tmp_path / 'video')
         assert boxes(tmp_path / 'video')['threshold'] == written['threshold']
 
-    def test_a_data_set_without_an_input(self, infer, tiny, tmp_path) -> None:
-        command = [str(tiny / 'tiny_mgcda.py'), str(tiny / 'epoch_1.pth'), '--calibrate', 'Fishyscapes']
-        infer.tool.main([*command, '--threshold-file', str(tmp_path / 't.json')])
-        assert json.loads((tmp_path / 't.json').read_text())['data'] == 'Fishyscapes'
-        assert not infer.out.exists()
-        pattern = f'{tiny}/fishyscapes/original/*.png'
-        infer.tool.main([*command[:3], pattern, '--threshold-file', str(tmp_path / 't.json')])
-        written = json.loads((tmp_path / 't.json').read_text())
-        assert written['num_images'] == 2 and written['data'] == pattern
+    def test_from_a_data_set_and_from_a_pattern(self, infer, tiny, tmp_path) -> None:
+        path, pattern = tmp_path / 't.json', f'{tiny}/fishyscapes/original/*.png'
+        for number, data in enumerate(('Fishyscapes', pattern)):
+            infer(tiny / 'photos/0.jpg', '--calibrate', data, '--threshold-file', path, out_dir=tmp_path / str(number))
+            written = json.loads(path.read_text())
+            assert (written['data'], written['num_images'], written['target_fpr']) == (data, 2, 0.05)
 
 
 class TestErrors:

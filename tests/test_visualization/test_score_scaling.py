@@ -34,8 +34,9 @@ def test_images_are_scaled_by_their_finite_scores() -> None:
     ('void_class', ('sigmoid', 0, 1)),
     ('msp', ('fixed', 0, 1)),
     (dict(type='entropy', name='H'), ('fixed', 0, math.log(19))),
-    ('mutual_information', ('fixed', 0, math.log(19))),
+    ('predictive_entropy', ('fixed', 0, math.log(19))),
     (SynBoostEnsemble((0.5, 1, 0, 0.25)), ('fixed', 0, 1.75)),
+    ('mutual_information', ('image', 0, 1)),
     ('energy', ('image', 0, 1)),
     ('dense_hybrid', ('image', 0, 1)),
 ])

@@ -38,9 +38,9 @@ SUFFIXES = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 
 
 class LoadedImage(NamedTuple):
-    """An image as it was read, BGR uint8 (H, W, 3), and as its pipeline packed it."""
+    """An image as it was read, BGR uint8 (H, W, 3), and as its pipeline packed it; None where it is not to be drawn."""
     name: str
-    image: np.ndarray
+    image: Optional[np.ndarray]
     inputs: torch.Tensor
     data_sample: SegDataSample
 

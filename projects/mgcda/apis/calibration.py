@@ -68,7 +68,7 @@ def calibrate(inferencer: AnomalyInferencer,
 
 
 def find_data_sets(cfg: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
-    """Configs of the data sets that a config tests and validates on, and of others for tests that it defines, by name."""
+    """Data sets that a config tests and validates on, and others for tests that it defines, by name."""
     leaves: List[Dict[str, Any]] = []
     for loader in ('test_dataloader', 'val_dataloader'):
         leaves += leaf_configs((cfg.get(loader) or {}).get('dataset') or {})

@@ -9,8 +9,7 @@ import numpy as np
 LOG_ODDS = frozenset({'logit_margin', 'void_class', 'outlier_posterior'})
 #: Scores from 0 to 1, and from 0 to ln C of C classes.
 UNIT_RANGE = frozenset({'msp', 'margin'})
-ENTROPY_RANGE = frozenset(
-    {'entropy', 'predictive_entropy', 'expected_entropy', 'mutual_information', 'dirichlet_mutual_information'})
+ENTROPY_RANGE = frozenset({'entropy', 'predictive_entropy', 'expected_entropy'})
 
 HeatRange = Union[str, Sequence[float]]
 

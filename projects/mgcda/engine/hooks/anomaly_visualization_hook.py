@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import cv2
 import numpy as np
@@ -19,10 +19,11 @@ from mgcda.visualization.score_scaling import HeatRange
 class AnomalyVisualizationHook(SegVisualizationHook):
     """Draw anomaly scores in validation and test.
 
-    A sheet shows the image and, for each score, its heat map over the image, all with the contours of the labelled
-    anomalies. It goes to the run's visualizer, hence to the disk, TensorBoard and whatever else its ``vis_backends``
-    name. Sheets of validation are named ``val_<data set>_<image>``, under the iteration of the training, so that
-    TensorBoard shows how each changes; those of a test ``test_<data set>_<image>``.
+    A sheet shows the image, and the heat map over it, both with the contours of the labelled anomalies. It goes to the
+    run's visualizer, hence to the disk, TensorBoard and whatever else its ``vis_backends`` name. Sheets of validation
+    are named ``val_<data set>_<image>``, under the iteration of the training, so that TensorBoard shows how each
+    changes; those of a test ``test_<data set>_<image>``. A model with several scores gives a sheet of each, with its
+    name at the end.
 
     Reads ``anomaly_scores`` (S, H, W) of the samples, their ``gt_sem_seg`` where there is one, ``img_path`` and
     ``dataset_name``, and the images of the batch. Samples without scores, as of a segmenter, are drawn as
@@ -85,15 +86,20 @@ class AnomalyVisualizationHook(SegVisualizationHook):
             self._num_seen += 1
             if (self._num_seen - 1) % self.interval:
                 continue
-            name = '_'.join([mode, *filter(None, [sample.get('dataset_name')]), Path(sample.img_path).stem])
-            sheet = np.ascontiguousarray(self.sheet(runner.model, image, sample)[..., ::-1])
-            if self.show:
-                self._visualizer.show(sheet, win_name=name, wait_time=self.wait_time)
-            else:
-                self._visualizer.add_image(name, sheet, step)
+            prefix = '_'.join([mode, *filter(None, [sample.get('dataset_name')]), Path(sample.img_path).stem])
+            for score_name, sheet in self.sheets(runner.model, image, sample).items():
+                name = f'{prefix}_{score_name}' if score_name else prefix
+                sheet = np.ascontiguousarray(sheet[..., ::-1])
+                if self.show:
+                    self._visualizer.show(sheet, win_name=name, wait_time=self.wait_time)
+                else:
+                    self._visualizer.add_image(name, sheet, step)
 
-    def sheet(self, model: torch.nn.Module, image: np.ndarray, sample: SegDataSample) -> np.ndarray:
-        """The panels of a sample side by side, BGR uint8; ``image``: BGR uint8 (h, w, 3)."""
+    def sheets(self, model: torch.nn.Module, image: np.ndarray, sample: SegDataSample) -> Dict[str, np.ndarray]:
+        """Image and overlay side by side, BGR uint8, by the name of the score; '' stands for that of a model with one.
+
+        ``image``: BGR uint8 (h, w, 3).
+        """
         while isinstance(getattr(model, 'module', None), torch.nn.Module):  # parallel, or augmenting in test
             model = model.module
         scores = sample.anomaly_scores.data.float().cpu().numpy()
@@ -102,15 +108,18 @@ class AnomalyVisualizationHook(SegVisualizationHook):
         height, width = scores.shape[1:]
         width, height = min(width, self.max_width), max(round(height * min(1, self.max_width / width)), 1)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        panels = [image]
-        for scorer, plane in zip(scorers, scores):
-            heat = scaling_of(scorer, model.num_classes, self.heat_range)(plane)
-            panels.append(blend_heat(image, cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA)))
+        anomaly = None
         if 'gt_sem_seg' in sample and not sample.get('label_classes'):
             anomaly = (sample.gt_sem_seg.data[0] == ANOMALY).cpu().numpy().astype(np.uint8)
             anomaly = cv2.resize(anomaly, (width, height), interpolation=cv2.INTER_NEAREST)
-            panels = [draw_contours(panel, anomaly) for panel in panels]
-        return np.concatenate(panels, axis=1)
+        found: Dict[str, np.ndarray] = {}
+        for name, scorer, plane in zip(sample.get('score_names') or ('', ), scorers, scores):
+            heat = scaling_of(scorer, model.num_classes, self.heat_range)(plane)
+            panels = [image, blend_heat(image, cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA))]
+            if anomaly is not None:
+                panels = [draw_contours(panel, anomaly) for panel in panels]
+            found[name] = np.concatenate(panels, axis=1)
+        return found
 
 
 def _images(data_batch: dict) -> List[np.ndarray]:
