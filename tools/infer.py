@@ -181,6 +181,10 @@ def find_threshold(inferencer: AnomalyInferencer, args: argparse.Namespace,
     return found._asdict()
 
 
+class Closed(Exception):
+    """The user closed the window."""
+
+
 class Run:
     """Scores images and videos, and leaves what is asked for.
 
@@ -212,8 +216,8 @@ class Run:
             on_road=args.on_road)
         self._written_at = time.monotonic()
 
-    def score_images(self, images: Dict[str, str]) -> bool:
-        """Score files by name; False when the user closes the window."""
+    def score_images(self, images: Dict[str, str]) -> None:
+        """Score files by name."""
         bar = ProgressBar(len(images))
         for name, (image, result) in zip(images, self.inferencer.stream(images.values(), **self.options)):
             pictures = self.draw(image, result)
@@ -221,17 +225,15 @@ class Run:
                 self.folder.write(name, self.wanted(pictures), result, path=result.name)
                 self.write_boxes(WRITE_EVERY)
             bar.update()
-            if self.args.show and not show_image(pictures['overlay'], self.args.wait_time or 0):
-                return False
-        return True
+            self.show(pictures, 0)
 
-    def score_video(self, name: str, source: Union[str, int]) -> bool:
-        """Score the frames of a video or webcam; False when the user closes the window."""
+    def score_video(self, name: str, source: Union[str, int]) -> None:
+        """Score the frames of a video or webcam."""
         info = check_video(source)
         total = min((count for count in (info.num_frames, self.args.max_frames) if count is not None), default=None)
         bar = None if total is None else ProgressBar(total)
         frames = read_frames(source, self.args.max_frames)
-        started, number, goes_on = time.monotonic(), 0, True
+        started, number, ended = time.monotonic(), 0, False
         with ExitStack() as stack:
             files = {kind: stack.enter_context(VideoFile(self.folder.path(kind, name, '.mp4'), info.fps))
                      for kind in (() if self.folder is None else self.folder.pictures)}
@@ -250,18 +252,22 @@ class Run:
                     else:
                         print(f'\r{number} frames, {number / (time.monotonic() - started):.1f} a second', end='',
                               flush=True)
-                    if self.args.show and not show_image(pictures['overlay'], self.args.wait_time or 1e-3):
-                        goes_on = False
-                        break
-            except KeyboardInterrupt:
+                    self.show(pictures, 1e-3)
+            except (Closed, KeyboardInterrupt):
                 if isinstance(source, str):
                     raise
-                goes_on = False  # the way to end a webcam: what was recorded is kept
+                ended = True  # the way to end a webcam: what was recorded is kept
             self.write_boxes()  # the videos get their names last
         print(f'\n{name}: {number} frames, {number / (time.monotonic() - started):.2f} a second')
-        if goes_on and total is not None and number < total:
+        if total is not None and number < total:
             print(f'{source} says that it has {info.num_frames} frames, but only {number} could be read')
-        return goes_on
+        if ended:
+            raise Closed
+
+    def show(self, pictures: Dict[str, np.ndarray], wait_time: float) -> None:
+        """Show the overlay where that is asked for, for the seconds that the user or else this call names."""
+        if self.args.show and not show_image(pictures['overlay'], self.args.wait_time or wait_time):
+            raise Closed
 
     def draw(self, image: np.ndarray, result: AnomalyResult) -> Dict[str, np.ndarray]:
         """The pictures to write or to show."""
@@ -340,9 +346,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         show_progress=True)
     run = Run(inferencer, folder, find_threshold(inferencer, args, stored), args)
     try:
-        goes_on = not todo.images or run.score_images(todo.images)
+        if todo.images:
+            run.score_images(todo.images)
         for name, source in todo.videos.items():
-            goes_on = goes_on and run.score_video(name, source)
+            run.score_video(name, source)
+    except Closed:
+        print('\nended in the window')
     finally:
         run.write_boxes()
     if folder is not None:

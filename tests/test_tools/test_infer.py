@@ -141,6 +141,17 @@ class TestVideos:
         infer(tiny / 'drive.mp4', '--max-frames', 2, '--save', 'scores')
         assert len(files(infer.out / 'scores/drive')) == 2
 
+    def test_closing_the_window_ends_the_run_like_an_interruption(self, infer, tiny, monkeypatch, capsys) -> None:
+        monkeypatch.setattr(infer.tool, 'check_window', lambda: None)
+        monkeypatch.setattr(infer.tool, 'show_image', lambda picture, wait_time: len(seen.append(picture) or seen) < 2)
+        seen: list = []
+        infer(tiny / 'drive.mp4', '--show')
+        assert len(seen) == 2 and files(infer.out) == ['settings.json']
+        seen.clear()
+        infer(tiny / 'photos', '--show')
+        assert len(seen) == 2 and files(infer.out) == ['overlay/0.png', 'overlay/1.png', 'settings.json']
+        assert capsys.readouterr().out.count('ended in the window') == 2
+
     def test_a_webcam_is_recorded_until_it_is_interrupted(self, infer, tiny, monkeypatch, capsys) -> None:
         film = cv2.VideoCapture
 
