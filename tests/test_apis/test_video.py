@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,10 +62,18 @@ def test_what_cannot_be_read_is_named(video, tmp_path) -> None:
 
 
 def test_cameras_that_name_no_rate_have_one(monkeypatch, video) -> None:
-    class Camera(cv2.VideoCapture):
+    film = cv2.VideoCapture
+
+    class Camera:  # no subclass of OpenCV's type, which cannot have any: Python crashes when they are collected
+
+        def __init__(self, source: str) -> None:
+            self.film = film(source)
 
         def get(self, key: int) -> float:
             return 0.0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.film, name)
 
     monkeypatch.setattr(cv2, 'VideoCapture', Camera)
     assert check_video(str(video)) == (DEFAULT_FPS, None)

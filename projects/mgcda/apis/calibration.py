@@ -90,7 +90,7 @@ def _labelled(inferencer: AnomalyInferencer, name: str) -> Tuple[Iterator[np.nda
     leaf = {key: value for key, value in known[name].items() if key not in ('maps_root', 'map_kinds')}
     # Maps come online, as they do of one's own images.
     leaf['pipeline'] = [step for step in leaf['pipeline'] if kind_of(step) != 'LoadDissimilarityMaps']
-    dataset = DATASETS.build(leaf)
+    dataset = DATASETS.build(dict(leaf, serialize_data=False))  # no other process reads it
     if getattr(dataset, 'labels_hidden', False):
         raise ValueError(f'the labels of {name} are hidden')
     return _normal_scores(inferencer, dataset), len(dataset)
