@@ -68,7 +68,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     heat = parser.add_argument_group('heat maps and score maps')
     heat.add_argument(
         '--heat-range', nargs='+', default=['auto'], metavar='RANGE', help="LOW HIGH, the scores of the first and last "
-        "colour; 'image', the smallest and largest of an image; 'sigmoid', of log-odds; default: what suits the score")
+        "colour; 'image', median and largest of each image; 'sigmoid', of log-odds; default: what suits the score")
     heat.add_argument('--score', metavar='NAME', help='score of a model with several; default: the first')
     heat.add_argument('--score-dtype', choices=('float32', 'float16'), default='float32', help='type of score maps')
     run = parser.add_argument_group('how to run')
@@ -209,11 +209,8 @@ class Run:
         self.header = dict(
             config=args.config,
             checkpoint=args.checkpoint,
-            score=inferencer.score_name,
-            threshold=threshold['threshold'],
-            **({'calibration': notes} if notes else {}),
-            min_area=args.min_area,
-            on_road=args.on_road)
+            **inferencer.describe(threshold['threshold'], args.min_area, args.on_road),
+            **({'calibration': notes} if notes else {}))
         self._written_at = time.monotonic()
 
     def score_images(self, images: Dict[str, str]) -> None:

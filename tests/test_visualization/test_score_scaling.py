@@ -22,8 +22,8 @@ def test_fixed_ranges_are_clipped() -> None:
 
 
 def test_images_are_scaled_by_their_finite_scores() -> None:
-    heat = ScoreScaling('image')(np.array([[-np.inf, 10, 20, 30, np.inf]]))
-    np.testing.assert_allclose(heat, [[0, 0, 0.5, 1, 1]])
+    heat = ScoreScaling('image')(np.array([[-np.inf, -90, 10, 20, 25, 30, np.inf]]))
+    np.testing.assert_allclose(heat, [[0, 0, 0, 0, 0.5, 1, 1]])
     for scores in (np.full((2, 2), 7.), np.full((2, 2), np.inf)):
         assert np.isfinite(ScoreScaling('image')(scores)).all()
 

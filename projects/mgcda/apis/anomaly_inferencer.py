@@ -33,8 +33,8 @@ from .result_folder import ResultFolder
 #: An image: file, or BGR uint8 (H, W, 3).
 ImageType = Union[str, os.PathLike, np.ndarray]
 #: Endings of the images of a folder; also in capital letters.
-SUFFIXES = (*IMAGE_SUFFIXES, '.bmp', '.tif', '.tiff')
-SUFFIXES = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
+SUFFIXES = tuple(
+    ending for suffix in (*IMAGE_SUFFIXES, '.bmp', '.tif', '.tiff') for ending in (suffix, suffix.upper()))
 
 
 class LoadedImage(NamedTuple):

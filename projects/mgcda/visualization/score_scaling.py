@@ -18,7 +18,7 @@ class ScoreScaling(NamedTuple):
     """How scores become heat.
 
     ``kind``: 'sigmoid', the probability of log-odds; 'fixed', linear from ``low`` (0) to ``high`` (1), clipped;
-    'image', linear from the smallest to the largest finite score of each image.
+    'image', linear from the median to the largest of the finite scores of each image, so that half of it stays dark.
     """
     kind: str
     low: float = 0.
@@ -32,7 +32,7 @@ class ScoreScaling(NamedTuple):
         low, high = self.low, self.high
         if self.kind == 'image':
             finite = scores[np.isfinite(scores)]
-            low, high = (finite.min(), finite.max()) if finite.size else (0., 1.)
+            low, high = (np.median(finite), finite.max()) if finite.size else (0., 1.)
         clipped = np.clip(scores, low, high)
         return (clipped - low) / max(high - low, np.finfo(np.float32).tiny)
 
