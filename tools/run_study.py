@@ -38,6 +38,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, metavar='N', help='runs at a time without a GPU; default: 1')
     parser.add_argument('--only', nargs='+', metavar='ROW', help='run these rows; the table has all that are done')
     parser.add_argument('--seeds', type=int, nargs='+', help='in the place of those of the study')
+    parser.add_argument('--skip-steps', action='store_true', help='take what the steps make for made')
     parser.add_argument('--work-dir', help='for the rows and the table, in the place of that of the study')
     parser.add_argument('--list', action='store_true', help='say what is done and what is not, and run nothing')
     args = parser.parse_args(argv)
@@ -226,7 +227,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     todo = [job for job in jobs if job.todo()]
     print(f'{args.study}: {len(jobs) - len(todo)} of {len(jobs)} runs are done; results go to {study.work_dir}', flush=True)
     try:
-        for group in study.steps:
+        for group in [] if args.skip_steps else study.steps:
             pool.run([job for job in group if job.todo()], wait=True)
             if pool.failed:
                 raise SystemExit(f'the runs need {", ".join(pool.failed)}, which failed')

@@ -17,14 +17,14 @@ steps = [
 ]
 rows = [
     dict(name='Scores', config=f'{_folder}/scores.py', checkpoint=_segmenter),
-    dict(name='Baseline', config=f'{_folder}/baseline.py', seeds=[0, 1, 2]),
-    dict(name='MGCDA', config=f'{_folder}/mgcda.py', seeds=[0, 1, 2]),
     dict(name='VoidClass', config=f'{_folder}/baseline_void-class.py'),
     dict(name='AnomalyMix', config=f'{_folder}/baseline_anomaly-mix.py'),
+    dict(name='Baseline', config=f'{_folder}/baseline.py', seeds=[0, 1, 2]),
     dict(name='ODA', config=f'{_folder}/oda.py'),
     dict(name='ODA + FDA', config=f'{_folder}/oda_fda.py'),
     dict(name='MDAT', config=f'{_folder}/mdat.py'),
     dict(name='MDAT + PCL', config=f'{_folder}/mdat_pcl.py'),
-    dict(name='MDAT + CPCL', config=f'{_folder}/mdat_cpcl.py')
+    dict(name='MDAT + CPCL', config=f'{_folder}/mdat_cpcl.py'),
+    dict(name='MGCDA', config=f'{_folder}/mgcda.py', seeds=[0, 1, 2])
 ]
 metrics = ['AP', 'FPR95', 'AUROC']

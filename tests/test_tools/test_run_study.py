@@ -55,6 +55,8 @@ class TestSteps:
 
     def test_what_is_done_is_not_done_again(self, study) -> None:
         content = steps(write_script('tool.py', 'open("runs.txt", "a").write("x")') + ' --flag 1')
+        study(content, '--skip-steps')
+        assert not Path('runs.txt').exists()
         assert '[step 0] command done in 00:00:0' in study(content)
         assert '[step 0]' not in study(content)
         assert Path('runs.txt').read_text() == 'x'
