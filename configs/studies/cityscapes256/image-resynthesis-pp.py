@@ -1,5 +1,5 @@
 # Image Resynthesis++ (Blum et al., IJCV 2021) on the 256x256 Cityscapes: the discrepancy network of Lis et al. (ICCV
-# 2019) on ESPNetv2's backbone, which is trained on, and the light SPADE generator.
+# 2019) on ESPNetv2's backbone, which stays frozen, and the light SPADE generator.
 _base_ = './baseline.py'
 kinds = ('synthesis', 'semantic')
 train_pipeline = [
