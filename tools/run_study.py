@@ -225,7 +225,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, raise_interrupt)
     todo = [job for job in jobs if job.todo()]
-    print(f'{args.study}: {len(jobs) - len(todo)} of {len(jobs)} runs are done; results go to {study.work_dir}', flush=True)
+    print(
+        f'{args.study}: {len(jobs) - len(todo)} of {len(jobs)} runs are done; results go to {study.work_dir}', flush=True)
     try:
         for group in [] if args.skip_steps else study.steps:
             pool.run([job for job in group if job.todo()], wait=True)

@@ -8,8 +8,8 @@ steps = [
     [dict(name='segmenter', train=f'{_folder}/segmenter.py'),
      dict(name='generator', train=f'{_folder}/generator.py')],
     dict(name='fitted scores', command=f'tools/fit_scores.py {_folder}/scores.py {_segmenter} --max-images 300'),
-    dict(name='composites', command=f'{_tools}/make_anomaly_mix.py configs/_base_/datasets/cityscapes256_anomaly_mix.py '
-         'data/anomaly_mix256'),
+    dict(name='composites', command=f'{_tools}/make_anomaly_mix.py '
+         'configs/_base_/datasets/cityscapes256_anomaly_mix.py data/anomaly_mix256'),
     [dict(name='maps of VoidClass', command=f'{_tools}/make_maps.py {_folder}/baseline.py '
           'data/cityscapes256/leftImg8bit/train data/maps/cityscapes256/train'),
      dict(name='maps of AnomalyMix', command=f'{_tools}/make_maps.py {_folder}/baseline.py '

@@ -1,4 +1,4 @@
-# What `make demo` runs: MGCDA, the same network without MDAT and CACL, and the entropy of the segmenter, on toy streets.
+# What `make demo` runs on toy streets: MGCDA, the same network without MDAT and CACL, and the segmenter's entropy.
 _tools = 'tools/dataset_converters'
 _make_maps = f'{_tools}/make_maps.py configs/toy/baseline.py'
 work_dir = 'work_dirs/toy'
@@ -19,7 +19,8 @@ steps = [
         # Those of the test sets are for the pictures alone.
         dict(name='maps of RoadAnomaly',
              command=f'{_make_maps} data/toy/road_anomaly/frames data/toy/maps/road_anomaly --suffixes .jpg'),
-        dict(name='maps of Fishyscapes', command=f'{_make_maps} data/toy/fishyscapes/original data/toy/maps/fishyscapes')
+        dict(name='maps of Fishyscapes',
+             command=f'{_make_maps} data/toy/fishyscapes/original data/toy/maps/fishyscapes')
     ]
 ]
 rows = [

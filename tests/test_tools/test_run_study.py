@@ -112,7 +112,8 @@ class TestStudyFile:
 
     @pytest.mark.parametrize(
         'change, message',
-        [(dict(steps=[]), 'study.py has neither steps nor rows'), (dict(work_dir=''), 'study.py lacks work_dir'), (dict(row=[]), 'study.py has the unknown key row; known are'),
+        [(dict(steps=[]), 'study.py has neither steps nor rows'), (dict(work_dir=''), 'study.py lacks work_dir'),
+         (dict(row=[]), 'study.py has the unknown key row; known are'),
          (dict(rows=[dict(name='a')]), 'study.py: rows lacks config'),
          (dict(rows=[dict(name='a', config='no.py')]), 'rows: config no.py does not exist'),
          (dict(steps=[dict(name='a')]), "steps: 'a' needs either train, a config, or command"),
@@ -137,8 +138,8 @@ class TestStudyFile:
         pool = tool.Pool([['0', '1'], ['2', '3']])
         stage = utils.Stage('train', ('tools/train.py', 'c.py', '--work-dir', 'w', '--cfg-options', 'a=1'))
         assert pool._command(stage, ['2', '3']) == [
-            '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'tools/train.py', 'c.py', '--work-dir', 'w',
-            '--launcher', 'pytorch', '--cfg-options', 'a=1']
+            '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'tools/train.py', 'c.py', '--work-dir',
+            'w', '--launcher', 'pytorch', '--cfg-options', 'a=1']
         assert pool._environment(['2', '3'])['CUDA_VISIBLE_DEVICES'] == '2,3'
 
     @pytest.mark.parametrize('name', ['toy', 'cityscapes256', 'cityscapes256_systems', 'cityscapes'])
