@@ -166,9 +166,8 @@ def hardware(slot: Sequence[str]) -> str:
 
 def print_state(study: Study) -> None:
     """What is done and what is not."""
-    jobs = [job for group in study.steps for job in group] + [job for row in study.rows for job in row.jobs]
-    width = max(len(job.name) for job in jobs)
-    for job in jobs:
+    width = max(len(job.name) for job in study.jobs)
+    for job in study.jobs:
         todo = job.todo()
         state = f'to do: {", ".join(stage.name for stage in todo)}' if todo else f'done in {clock(job.seconds())}'
         print(f'{job.name:{width}}  {state}')

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-import launch_utils  # noqa: F401  puts the package on the path
+import launch_utils
 from mmengine.config import Config
 
 from mgcda.files import write_file
@@ -108,6 +109,11 @@ class Study(NamedTuple):
     rows: List[Row]
     columns: List[str]
 
+    @property
+    def jobs(self) -> List[Job]:
+        """Those of the steps, then those of the rows."""
+        return [job for group in self.steps for job in group] + [job for row in self.rows for job in row.jobs]
+
 
 def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optional[str] = None) -> Study:
     """Read a study file.
@@ -140,14 +146,14 @@ def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optio
         rows.append(read_row(entry, chosen, Path(work_dir or root), bool(content.get('keep_scores')), f'{path}: rows'))
     if not rows and not steps:
         raise ValueError(f'{path} has neither steps nor rows')
-    jobs = [job for group in steps for job in group] + [job for row in rows for job in row.jobs]
-    for what, values in (('name', [job.name for job in jobs]), ('folder', [str(job.folder) for job in jobs])):
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f'{path}: several steps or rows have the {what} {", ".join(twice)}')
     columns = [word for key in ('data_sets', 'metrics') if content.get(key)
                for word in (f'--{key.replace("_", "-")}', *content[key])]
-    return Study(Path(path).stem, Path(work_dir or root), steps, rows, columns)
+    study = Study(Path(path).stem, Path(work_dir or root), steps, rows, columns)
+    for what in ('name', 'folder'):
+        twice = [value for value, count in Counter(str(getattr(job, what)) for job in study.jobs).items() if count > 1]
+        if twice:
+            raise ValueError(f'{path}: several steps or rows have the {what} {", ".join(twice)}')
+    return study
 
 
 def read_step(entry: dict, root: Path, where: str) -> Job:
@@ -197,11 +203,11 @@ def tool(path: str) -> str:
 
 
 def read_config(path: str, options: Optional[dict], where: str) -> Config:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'{where}: config {path} does not exist')
-    cfg = Config.fromfile(path, import_custom_modules=False)
-    cfg.merge_from_dict(options or {})
-    return cfg
+    """The config as the tools read it, with the place in the study in its errors."""
+    try:
+        return launch_utils.read_config(path, options)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f'{where}: {error}') from error
 
 
 def option_words(*options: Optional[dict]) -> Tuple[str, ...]:

@@ -1,8 +1,8 @@
 # The systems that the ablation's rows are compared with, on the same small data: those that tune the segmenter, Image
 # Resynthesis and SynBoost. The steps of cityscapes256.py, and what these need beside. docs/study.md.
 _base_ = './cityscapes256.py'
-_folder = 'configs/studies/cityscapes256'
-_segmenter = 'work_dirs/cityscapes256/segmenter/iter_300.pth'
+_folder = _base_._folder
+_segmenter = _base_._segmenter
 _make_swapped_maps = 'tools/dataset_converters/make_swapped_maps.py'
 steps = [
     *_base_.steps,

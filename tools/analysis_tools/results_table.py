@@ -15,7 +15,6 @@ import io
 import json
 import math
 import os
-import statistics
 import sys
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -110,7 +109,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
     spread: Dict[str, Dict[str, float]] = {}
     for data_set, metrics in columns_of(first).items():
         runs = {metric: [row.values[data_set][metric] for row in rows] for metric in metrics}
-        values[data_set] = {metric: statistics.fmean(numbers) for metric, numbers in runs.items()}
+        values[data_set] = {metric: float(np.mean(numbers)) for metric, numbers in runs.items()}
         spread[data_set] = {metric: float(np.std(numbers, ddof=1)) for metric, numbers in runs.items()}
     return first._replace(values=values, spread=spread, runs=len(rows))
 
@@ -195,7 +194,8 @@ def markdown(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], note
         lines.append(cells)
     table = [f'| {" | ".join(cells)} |' for cells in lines]
     table.insert(1, '|---|' + '---|' * own + ':-:|:-:|' * quoted + '---|' * len(columns))
-    remarks = [SPREAD] * any(row.runs > 1 for row in rows) + [LEGEND] * quoted + [note if numbered else note.removeprefix('[1] ') for note in notes]
+    remarks = [SPREAD] * any(row.runs > 1 for row in rows) + [LEGEND] * quoted
+    remarks += [note if numbered else note.removeprefix('[1] ') for note in notes]
     return '\n\n'.join(['\n'.join(table), *remarks]) + '\n'
 
 
