@@ -210,6 +210,29 @@ def test_recipe_of_synboost(whole_config: Path, toy_root: Path, tmp_path: Path, 
         make(root, tmp_path / 'other', '--recipe', 'synboost')
 
 
+@pytest.mark.parametrize('recipe', ['lis', 'synboost'])
+def test_label_ids_that_count_as_normal(recipe: str, whole_config: Path, toy_root: Path, tmp_path: Path,
+                                        make: Callable) -> None:
+    """Their pixels are 0 in place of 255; nothing else differs from a run without the option."""
+    root, options = toy_root / 'cityscapes', ('--recipe', recipe)
+    make(root, tmp_path / 'none', *options, config=whole_config)
+    make(root, tmp_path / 'ego', *options, '--normal-ids', 1, 6, config=whole_config)
+    before, after = contents(tmp_path / 'none'), contents(tmp_path / 'ego')
+    number = 0
+    for path in sorted((tmp_path / 'ego/labels').rglob('*.png')):
+        file = path.relative_to(tmp_path / 'ego').as_posix()
+        name = file.removeprefix('labels/').removesuffix('_gtFine_anomaly.png')
+        normal = np.isin(read(root / f'gtFine/train/{name}_gtFine_labelIds.png'), (1, 6))
+        target = read(tmp_path / 'none' / file)
+        assert (target[normal] == 255).all()
+        np.testing.assert_array_equal(read(path), np.where(normal, 0, target))
+        number += normal.sum()
+        del before[file], after[file]
+    assert number > 0
+    settings = [json.loads(content.pop('swapped_maps.json')) for content in (before, after)]
+    assert before == after and settings[1].pop('normal_ids') == [1, 6] and settings[0] == settings[1]
+
+
 def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) -> None:
     with pytest.raises(FileNotFoundError, match='leftImg8bit/test'):
         make(toy_root / 'cityscapes', tmp_path / 'out', '--split', 'test')
@@ -217,7 +240,8 @@ def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) ->
         make(toy_root / 'cityscapes', tmp_path / 'out', '--cfg-options',
              'model.frozen.generator.checkpoint=nowhere.pth')
     assert not (tmp_path / 'out').exists()
-    for wrong in (['--fraction', 2], ['--fraction', 0], ['--void-ids', 4], ['--recipe', 'synboost', '--void-ids', 7]):
+    for wrong in (['--fraction', 2], ['--fraction', 0], ['--void-ids', 4], ['--recipe', 'synboost', '--void-ids', 7],
+                  ['--normal-ids', 7], ['--recipe', 'synboost', '--normal-ids', 5]):
         with pytest.raises(SystemExit):
             make(toy_root / 'cityscapes', tmp_path / 'out', *wrong)
     root = tmp_path / 'cityscapes'

@@ -16,7 +16,7 @@ Writes, at the size of the labels, uint8,
 
     OUT/semantic/CITY/NAME_leftImg8bit.png     train ids with swapped objects, 255 unknown
     OUT/synthesis/CITY/NAME_leftImg8bit.png    what the generator makes of them, BGR
-    OUT/labels/CITY/NAME_gtFine_anomaly.png    1 swapped, 0 as it was, 255 no train id
+    OUT/labels/CITY/NAME_gtFine_anomaly.png    1 swapped, 0 as it was, 255 no train id (--normal-ids: 0)
 
 which a CompositeDataset reads with the images of Cityscapes and ``maps_root=OUT``. What is swapped depends on the seed
 and on CITY/NAME only. A run that was interrupted goes on where it stopped; maps of other settings are not mixed with
@@ -52,7 +52,7 @@ from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E4
 from mgcda.datasets.pairing import list_files, listing, pair_by_name  # noqa: E402
 from mgcda.datasets.swapped_classes import SYNBOOST_CLASS_WEIGHTS, find_instances, name_generator  # noqa: E402
 from mgcda.datasets.swapped_classes import swap_classes, swap_target  # noqa: E402
-from mgcda.labels import (CITYSCAPES_VOID_LABEL_IDS, UNKNOWN_TRAIN_ID, VOID_CLASS_ANOMALY_IDS,  # noqa: E402
+from mgcda.labels import (CITYSCAPES_VOID_LABEL_IDS, NORMAL, UNKNOWN_TRAIN_ID, VOID_CLASS_ANOMALY_IDS,  # noqa: E402
                           label_id_to_train_id)
 from mgcda.models.frozen_maps import bilinear_resize, synthesize  # noqa: E402
 from mgcda.models.network_loading import load_network  # noqa: E402
@@ -80,6 +80,9 @@ def parse_args() -> argparse.Namespace:
         '--void-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS,
         help='label ids whose pixels are anomalies by the recipe of SynBoost; default: 4 5, static and dynamic')
     parser.add_argument(
+        '--normal-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS, default=[],
+        help='label ids without a train id whose pixels count as normal, such as 1, the ego vehicle; default: none')
+    parser.add_argument(
         '--instances', choices=['auto', 'ids', 'components'], default='auto', help='what objects are: those of the '
         'instanceIds files, or the connected components of the thing classes; auto: ids where there are such files')
     parser.add_argument(
@@ -95,6 +98,9 @@ def parse_args() -> argparse.Namespace:
     if args.fraction is None and args.recipe == LIS:
         args.fraction = 0.5
     args.void_ids = args.void_ids or list(VOID_CLASS_ANOMALY_IDS)
+    both = sorted(set(args.void_ids) & set(args.normal_ids)) if args.recipe == SYNBOOST else []
+    if both:
+        parser.error(f'label ids cannot be both anomalies (--void-ids) and normal (--normal-ids): {both}')
     return args
 
 
@@ -148,7 +154,13 @@ class SwappedMaps(Dataset):
         label_ids, instances = self.read(image)
         train_ids = self.table[label_ids]
         swapped = swap_classes(train_ids, instances, self.args.fraction, self.generator(image))
-        return image, torch.from_numpy(swapped), torch.from_numpy(swap_target(train_ids, swapped))
+        return image, torch.from_numpy(swapped), torch.from_numpy(self.target(label_ids, swapped))
+
+    def target(self, label_ids: np.ndarray, swapped: np.ndarray, void: Optional[np.ndarray] = None) -> np.ndarray:
+        """Target of a swapped map, as of :func:`swap_target`, 0 also at the label ids that count as normal."""
+        target = swap_target(self.table[label_ids], swapped, void)
+        target[np.isin(label_ids, self.args.normal_ids)] = NORMAL
+        return target
 
     def read(self, image: str) -> Tuple[np.ndarray, np.ndarray]:
         """Label ids and objects of an image, (H, W) each."""
@@ -184,7 +196,7 @@ class SynBoostMaps(SwappedMaps):
         train_ids, rng = self.table[label_ids], self.generator(image)
         fraction = rng.random() if self.args.fraction is None else self.args.fraction
         swapped = swap_classes(train_ids, instances, fraction, rng, SYNBOOST_CLASS_WEIGHTS)
-        target = swap_target(train_ids, swapped, void=np.isin(label_ids, self.args.void_ids))
+        target = self.target(label_ids, swapped, void=np.isin(label_ids, self.args.void_ids))
         replaced = np.where(swapped != train_ids, swapped, np.uint8(UNKNOWN_TRAIN_ID))
         return image, torch.from_numpy(pixels), torch.from_numpy(replaced), torch.from_numpy(target)
 
@@ -232,6 +244,8 @@ def main() -> None:
     if args.min_area is None:
         args.min_area = MIN_COMPONENT if source == 'components' else 0.0
     settings = dict(seed=args.seed, fraction=args.fraction, instances=source, min_area=args.min_area)
+    if args.normal_ids:
+        settings.update(normal_ids=sorted(set(args.normal_ids)))
     device = device_of(args)
     if args.recipe == LIS:
         kinds, samples, make = REQUIRED_KINDS, SwappedMaps, lis_maker(frozen, device)
