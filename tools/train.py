@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's."""
 import argparse
+import os.path as osp
 from typing import Optional, Sequence
 
 import torch
@@ -15,7 +16,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     add_common_arguments(parser)
     parser.add_argument(
-        '--resume', action='store_true', help='go on from the latest checkpoint in the work dir, or from load_from')
+        '--resume',
+        action='store_true',
+        help='go on from the latest checkpoint in the work dir, if there is one, or from a load_from of --cfg-options')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
     args = parser.parse_args(argv)
     export_local_rank(args)
@@ -40,15 +43,29 @@ def enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
+def resume_from_work_dir(cfg: Config) -> None:
+    """Go on from the latest checkpoint in the work dir; where there is none, start, from the config's ``load_from`` if any.
+
+    The runner by itself would take a ``load_from`` for what to resume from.
+    """
+    latest = find_latest_checkpoint(cfg.work_dir)
+    if latest is None:
+        cfg.resume = False
+    else:
+        moved = osp.join(cfg.work_dir, osp.basename(latest))  # the folder may have been moved since
+        cfg.load_from = moved if osp.isfile(moved) else latest
+
+
 def main(argv: Optional[Sequence[str]] = None) -> Runner:
     args = parse_args(argv)
     cfg = load_config(args, required=('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     if args.amp:
         enable_amp(cfg)
     cfg.resume = args.resume
-    start = cfg.get('load_from') or (find_latest_checkpoint(cfg.work_dir) if cfg.resume else None)
-    if start:
-        check_checkpoint_file(start)
+    if args.resume and not (args.cfg_options or {}).get('load_from'):
+        resume_from_work_dir(cfg)
+    if cfg.get('load_from'):
+        check_checkpoint_file(cfg.load_from)
     guard_checkpoints(cfg)
     prepare_launcher(cfg)
     runner = build_runner(cfg)

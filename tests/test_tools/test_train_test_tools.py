@@ -91,6 +91,19 @@ class TestRuns:
         for name, value in straight['state_dict'].items():
             assert torch.equal(value, resumed['state_dict'][name]), name
 
+    def test_resume_of_a_config_with_load_from(self, run, trained, tmp_path) -> None:
+        """A first start takes the weights of load_from; then the run goes on from its own, also when moved."""
+        weights = torch.load(trained, weights_only=True)['state_dict']
+        torch.save(dict(state_dict=weights), tmp_path / 'weights.pth')
+        run.config.write_text(run.config.read_text() + f"\nload_from = '{tmp_path}/weights.pth'\n")
+        runner = run.train('--resume', '--cfg-options', *TINY)
+        assert runner.iter == 2 and not runner._resume and runner._load_from == f'{tmp_path}/weights.pth'
+        run.work.rename(tmp_path / 'moved')
+        runner = run.train('--work-dir', str(tmp_path / 'moved'), '--resume')
+        assert runner.iter == 4 and runner._resume and runner._load_from == str(tmp_path / 'moved/epoch_1.pth')
+        resumed = run.train('--resume', '--cfg-options', f'load_from={trained}')
+        assert resumed.iter == 4 and resumed._resume
+
     def test_tta(self, run, trained) -> None:
         assert set(run.test(trained, '--tta')) == set(run.test(trained))
 
