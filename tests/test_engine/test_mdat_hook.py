@@ -329,6 +329,13 @@ def test_state_is_plain_and_only_resumed(tmp_path):
     assert all(torch.equal(loaded.before[key], fresh.before[key]) == key.startswith('mdat.') for key in fresh.before)
 
 
+def test_classifiers_that_are_not_finite_are_not_saved(tmp_path):
+    runner, hook, _ = train(tmp_path, 1)
+    next(hook.discriminators['output'].parameters()).data[0] = float('nan')
+    with pytest.raises(ValueError, match='weights of output_classifier are not finite'):
+        hook.before_save_checkpoint(runner, {})
+
+
 def test_resume_refuses_other_checkpoints(tmp_path):
     make_runner(tmp_path / 'a', [], 2).train()
     with pytest.raises(ValueError, match="no 'mdat'"):

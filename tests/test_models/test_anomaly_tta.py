@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
 import mgcda  # noqa: F401
 import tiny_components  # noqa: F401
@@ -49,6 +50,26 @@ def test_scores_of_augmented_images_are_averaged(model, repo_root) -> None:
     assert merged.anomaly_scores.data.shape == (2, 64, 96)
     assert merged.score_names == ('msp', 'energy') and merged.dataset_name == 'Own' and merged.ori_shape == (64, 96)
     assert not torch.equal(single[0], single[1])
+
+
+@pytest.mark.parametrize('threshold', [0.3, 0.6])
+def test_sigmoid_heads_keep_their_threshold(model, threshold: float) -> None:
+    cfg = dict(
+        type='AnomalySegmentor',
+        backbone=dict(type='TinyBackbone', channels=4),
+        decode_head=dict(
+            type='FCNHead', in_channels=4, channels=4, num_convs=1, num_classes=2, out_channels=1, threshold=threshold),
+        test_cfg=dict(mode='whole'))
+    tta = MODELS.build(ConfigDict(type='AnomalyTTAModel', module=cfg)).eval()
+    margins = torch.tensor([[[-1.0, 0.2, 3.0]], [[-0.6, 0.6, -0.8]]])  # two augmented images of 1 x 3 pixels
+    samples = []
+    for margin in margins:
+        sample = SegDataSample(metainfo=dict(ori_shape=(1, 3), img_shape=(1, 3), img_path='0.png'))
+        samples += tta.module.postprocess_result(margin[None, None], [sample])
+    merged = tta.merge_preds([samples])[0]
+    expected = margins.double().sigmoid().mean(0) > threshold
+    assert torch.equal(merged.pred_sem_seg.data, expected[None].long())
+    torch.testing.assert_close(merged.anomaly_scores.data, margins.mean(0)[None])
 
 
 def test_every_data_set_gets_the_pipeline(load_tool: Callable[[str], ModuleType], repo_root) -> None:

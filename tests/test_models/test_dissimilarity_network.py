@@ -1,4 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mgcda  # noqa: F401
+from mgcda.models.decode_heads import dissimilarity_head
 from mgcda.models.data_preprocessor import split_channels
 from mgcda.scores import build_score
 
@@ -403,18 +406,52 @@ def test_cross_entropy_equals_torch(class_weight):
     assert empty.item() == 0 and logits.grad.abs().sum() == 0
 
 
-def test_one_channel_head_ranks_by_its_logit():
+def test_correlation_of_half_precision_stays_finite():
+    for sign in (1, -1):
+        image = torch.full((1, 4, 1, 1), 300.0, dtype=torch.float16)
+        value = dissimilarity_head._correlation(image, sign * image)
+        assert value.dtype == torch.float16 and value.item() == sign * torch.finfo(torch.float16).max
+
+
+def test_no_sampler_of_pixels():
+    with pytest.raises(ValueError, match='decode_head.sampler'):
+        build(decode_head=dict(TINY_HEAD, sampler=dict(type='OHEMPixelSampler')))
+
+
+def test_labels_follow_to_the_size_of_maps_that_are_made_online(monkeypatch):
+    model = build(work_size=(32, 48))
+    seen = []
+    monkeypatch.setattr(model, 'add_maps', lambda inputs: (seen.append(inputs.shape), random_inputs())[1])
+    batch = samples(height=64, width=96)
+    expected = torch.stack([sample.gt_sem_seg.data[0, ::2, ::2] for sample in batch])
+    losses = model.loss(torch.rand(2, 3, 64, 96), batch)
+    assert seen == [(2, 3, 64, 96)] and losses['decode.loss_ce'].isfinite()
+    assert torch.equal(torch.stack([sample.gt_sem_seg.data[0] for sample in batch]), expected)
+
+
+def test_taps_of_a_step_are_freed_before_the_next():
+    model = build()
+    model.loss(random_inputs(), samples())
+    kept = weakref.ref(model.taps()['embedding'])
+    model.extract_feat = lambda inputs: alive.append(kept() is not None) or type(model).extract_feat(model, inputs)
+    alive = []
+    model.loss(random_inputs(), samples())
+    assert alive == [False]
+
+
+@pytest.mark.parametrize('threshold, classes', [(0.5, [1, 1, 0, 0]), (0.3, [1, 1, 0, 1])])
+def test_one_channel_head_ranks_by_its_logit(threshold, classes):
     model = MODELS.build(dict(
         type='AnomalySegmentor',
         backbone=dict(type='TestPyramid'),
         decode_head=dict(type='FCNHead', in_channels=32, in_index=3, channels=4, num_convs=1, num_classes=2,
-                         out_channels=1, threshold=0.5, norm_cfg=None),
+                         out_channels=1, threshold=threshold, norm_cfg=None),
         test_cfg=dict(mode='whole'))).eval()
     logits = torch.tensor([[[[60., 50.], [-50., 0.]]]])
     sample = SegDataSample(metainfo=dict(ori_shape=(2, 2), img_shape=(2, 2)))
     result = model.postprocess_result(logits, [sample])[0]
     torch.testing.assert_close(result.anomaly_scores.data, logits[0])
-    assert result.pred_sem_seg.data.flatten().tolist() == [1, 1, 0, 0]
+    assert result.pred_sem_seg.data.flatten().tolist() == classes
 
 
 CLASS_HEAD = dict(

@@ -51,6 +51,13 @@ def test_downsample_averages():
     assert module(inputs).squeeze().tolist() == [[3., 5., 6.5], [10.5, 12.5, 14.]]
 
 
+def test_other_channels_are_refused():
+    with pytest.raises(ValueError, match='in_channels of the domain classifier is 8, but .* have 4 channels'):
+        DomainClassifier(8)(torch.rand(1, 4, 6, 6))
+    with pytest.raises(ValueError, match='in_channels of the projector is 8, but .* has 4 channels'):
+        Projector(8)(torch.rand(1, 4, 6, 6))
+
+
 def test_half_precision():
     module = DomainClassifier(8).bfloat16()
     outputs = module(torch.rand(1, 8, 6, 6).bfloat16())

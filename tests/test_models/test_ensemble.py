@@ -42,12 +42,19 @@ def write(tmp_path: Path):
 def build(members: list, **kwargs: Any) -> nn.Module:
     torch.manual_seed(0)
     cfg = dict(network(), type='EnsembleAnomalySegmentor', members=members, scores=['mutual_information', 'msp'])
-    return MODELS.build(ConfigDict(cfg, **kwargs)).eval()
+    return MODELS.build(ConfigDict(dict(cfg, **kwargs))).eval()
 
 
-def test_networks_are_averaged(write) -> None:
+def cascade() -> dict:
+    head = network()['decode_head']
+    refined = dict(type='OCRHead', in_channels=4, channels=4, ocr_channels=4, num_classes=5, norm_cfg=dict(type='BN'))
+    return dict(type='CascadeEnsembleAnomalySegmentor', num_stages=2, decode_head=[head, refined])
+
+
+@pytest.mark.parametrize('kwargs', [dict(), cascade()])
+def test_networks_are_averaged(write, kwargs: dict) -> None:
     (first, one), (second, two) = write('one', 1), write('two', 2, channels=6)
-    model = build([first, second])
+    model = build([first, second], **kwargs)
     inputs = torch.rand(1, 3, 16, 24)
     metas = [dict(img_shape=(16, 24), ori_shape=(20, 30))]
     with torch.no_grad():

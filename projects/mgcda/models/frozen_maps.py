@@ -181,9 +181,8 @@ def nearest_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
     for dim, length in ((-2, size[0]), (-1, size[1])):
         source = x.shape[dim]
         if source != length:
-            index = (torch.arange(length, dtype=torch.float64) * (source / length)).floor().long().clamp_(
-                max=source - 1)
-            x = x.index_select(dim, index.to(x.device))
+            index = (torch.arange(length, dtype=torch.float64, device=x.device) * (source / length)).floor().long()
+            x = x.index_select(dim, index.clamp_(max=source - 1))
     return x
 
 

@@ -89,5 +89,5 @@ def check_weights(runner: Runner, checkpoint: dict) -> None:
     if invalid:
         shown = ', '.join(invalid[:3]) + (', ...' if len(invalid) > 3 else '')
         raise ValueError(f'{len(invalid)} of {len(names)} weights are not finite after iteration '
-                         f'{checkpoint["meta"]["iter"]}, though its loss was: {shown}. No checkpoint of them was written; resume from an earlier '
-                         'one with a lower learning rate or with clipped gradients')
+                         f'{checkpoint["meta"]["iter"]}, though its loss was: {shown}. No checkpoint of them was '
+                         'written; resume from an earlier one with a lower learning rate or with clipped gradients')

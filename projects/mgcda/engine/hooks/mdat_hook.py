@@ -172,6 +172,10 @@ class MDATHook(Hook):
         if self.discriminators is None:
             return
         states = {stage: dict(module.state_dict()) for stage, module in self.discriminators.items()}
+        for stage, weights in states.items():
+            if not all(tensor.isfinite().all() for tensor in weights.values()):
+                raise ValueError(f'the weights of {stage}_classifier are not finite at iteration {runner.iter}; resume '
+                                 'from an earlier checkpoint with a lower lr in default_hooks.mdat.optimizer')
         checkpoint[CHECKPOINT_KEY] = _on_cpu(
             dict(discriminators=states, optimizer=self.optim_wrapper.state_dict(), tau=float(self.tau)))
 
@@ -229,13 +233,8 @@ class MDATHook(Hook):
 
     def _average_gradients(self) -> None:
         """Replace the gradients by their mean over the ranks, in one transfer."""
-        if dist.get_world_size() == 1:
-            return
         grads = [param.grad for param in self.discriminators.parameters() if param.grad is not None]
-        flat = torch.cat([grad.flatten() for grad in grads])
-        dist.all_reduce(flat, op='mean')
-        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads])):
-            grad.copy_(mean.view_as(grad))
+        dist.all_reduce_params(grads, op='mean')
 
     def _follow_schedule(self, runner: Runner) -> None:
         """Scale the learning rates as the run's are, by its schedule and its automatic scaling."""

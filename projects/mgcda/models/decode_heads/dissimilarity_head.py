@@ -56,7 +56,9 @@ class DecoderStage(nn.Module):
     def forward(self, x: Tensor, semantic: Tensor) -> Tensor:
         x = F.selu(self.conv(x))
         if self.spade:
-            x = self.refine(x, F.interpolate(semantic, size=x.shape[-2:], mode='nearest'))
+            if semantic.shape[-2:] != x.shape[-2:]:
+                semantic = F.interpolate(semantic, size=x.shape[-2:], mode='nearest')
+            x = self.refine(x, semantic)
         else:
             x = F.selu(self.refine(x))
         return self.up(x)
@@ -93,10 +95,11 @@ class DissimilarityDecodeHead(BaseDecodeHead):
         semantic_padding (str): Padding of the semantic encoder's first convolution, 'zeros' (SynBoost) or 'reflect'
             (Lis et al.). Defaults to 'zeros'.
         loss_decode (dict): Loss of the two logits. Defaults to ``PixelCrossEntropyLoss``.
-        **kwargs: Other arguments of :class:`mmseg.models.BaseDecodeHead`.
+        **kwargs: Other arguments of :class:`mmseg.models.BaseDecodeHead`, but for ``sampler``.
 
     Raises:
-        ValueError: If the per-level arguments differ in length, the strides do not double, or the padding is unknown.
+        ValueError: If the per-level arguments differ in length, the strides do not double, the padding is unknown, or
+            there is a sampler.
     """
 
     def __init__(self,
@@ -124,6 +127,8 @@ class DissimilarityDecodeHead(BaseDecodeHead):
             raise ValueError(f'feature_strides must double from level to level, got {feature_strides}')
         if semantic_padding not in ('zeros', 'reflect'):
             raise ValueError(f"semantic_padding must be 'zeros' or 'reflect', got {semantic_padding!r}")
+        if kwargs.get('sampler') is not None:
+            raise ValueError('decode_head.sampler: DissimilarityDecodeHead takes no sampler of pixels, leave it out')
         if num_classes != 2:
             raise ValueError(f'num_classes must be 2 (normal, anomaly), got {num_classes}')
         super().__init__(
@@ -217,7 +222,8 @@ def _correlation(image: Tensor, synthesis: Tensor) -> Tensor:
     dtype = torch.promote_types(image.dtype, torch.float32)
     correlation = (image.to(dtype) * synthesis.to(dtype)).sum(dim=1, keepdim=True)
     if image.dtype == torch.float16:
-        correlation = correlation.clamp(max=torch.finfo(torch.float16).max)
+        limit = torch.finfo(torch.float16).max
+        correlation = correlation.clamp(-limit, limit)
     return correlation.to(image.dtype)
 
 

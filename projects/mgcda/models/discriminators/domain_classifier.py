@@ -42,6 +42,7 @@ class DomainClassifier(BaseModule):
             raise ValueError(f'in_channels and channels must be at least 1, got {in_channels} and {tuple(channels)}')
         if downsample < 1 or int(downsample) != downsample:
             raise ValueError(f'downsample must be an integer of at least 1, got {downsample}')
+        self.in_channels = in_channels
         self.downsample = int(downsample)
         layers = []
         for width_in, width_out in zip(widths[:-1], widths[1:]):
@@ -49,7 +50,14 @@ class DomainClassifier(BaseModule):
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Domain map (N, 1, h, w), unbounded, of ``inputs`` (N, in_channels, H, W); h = H / downsample, rounded up."""
+        """Domain map (N, 1, h, w), unbounded, of ``inputs`` (N, in_channels, H, W); h = H / downsample, rounded up.
+
+        Raises:
+            ValueError: If ``inputs`` has another number of channels.
+        """
+        if inputs.size(1) != self.in_channels:
+            raise ValueError(f'in_channels of the domain classifier is {self.in_channels}, but the features it judges '
+                             f'have {inputs.size(1)} channels; default_hooks.mdat sets it')
         if self.downsample > 1:
             inputs = F.avg_pool2d(inputs, self.downsample, ceil_mode=True)
         return self.layers(inputs)

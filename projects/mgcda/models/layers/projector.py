@@ -27,11 +27,19 @@ class Projector(BaseModule):
         if len(widths) < 2 or min(widths) < 1:
             raise ValueError('in_channels and each of channels must be at least 1, and channels not empty, '
                              f'got {in_channels} and {tuple(channels)}')
+        self.in_channels = in_channels
         layers = []
         for width_in, width_out in zip(widths[:-1], widths[1:]):
             layers += [nn.Conv2d(width_in, width_out, 1), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, feats: Tensor) -> Tensor:
-        """Embedding (N, channels[-1], h, w), not normalised, of ``feats`` (N, in_channels, h, w)."""
+        """Embedding (N, channels[-1], h, w), not normalised, of ``feats`` (N, in_channels, h, w).
+
+        Raises:
+            ValueError: If ``feats`` has another number of channels.
+        """
+        if feats.size(1) != self.in_channels:
+            raise ValueError(f'in_channels of the projector is {self.in_channels}, but the embedding it projects has '
+                             f'{feats.size(1)} channels; model.train_only.projector sets it')
         return self.layers(feats)

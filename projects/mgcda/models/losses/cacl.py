@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, NORMAL
-from .reduction import masked_mean
+from .reduction import check_loss_name, masked_mean, single_or_double
 
 STRATEGIES = ('anomaly_aware', 'random')
 #: Stands for the logarithm of nothing: finite, so that gradients stay finite, and far below any similarity.
@@ -130,8 +130,7 @@ def cross_domain_contrast(anchors: Tensor,
     if not temperature > 0:
         raise ValueError(f'temperature must be above 0, got {temperature}')
     with torch.autocast(anchors.device.type, enabled=False):
-        dtype = torch.float64 if anchors.dtype == torch.float64 else torch.float32
-        anchors, positives, negatives = (feats.to(dtype) for feats in (anchors, positives, negatives))
+        anchors, positives, negatives = (single_or_double(feats) for feats in (anchors, positives, negatives))
         to_positives = anchors @ positives.t() / temperature  # (A, P)
         to_negatives = anchors @ negatives.t() / temperature  # (A, M)
         if negative_mask is not None:
@@ -200,14 +199,12 @@ class CACLLoss(nn.Module):
         for name, value, least in (('num_anchors', num_anchors, 1), *((k, v, 0) for k, v in counts.items())):
             if value < least or int(value) != value:
                 raise ValueError(f'{name} must be an integer of at least {least}, got {value}')
-        if not loss_name.startswith('loss_'):
-            raise ValueError(f"loss_name must begin with 'loss_', got {loss_name!r}")
         self.sampling = dict(counts, num_anchors=num_anchors, strategy=strategy)
         self.temperature = temperature
         self.cross_domain = cross_domain
         self.log = log
         self.loss_weight = loss_weight
-        self.loss_name = loss_name
+        self.loss_name = check_loss_name(loss_name)
 
     def forward(self,
                 embedding: Tensor,
@@ -261,5 +258,4 @@ def _gather(feats: Tensor, indices: Tensor) -> Tensor:
 
 def _unit_vectors(feats: Tensor) -> Tensor:
     """Unit vectors (N, K, D), float32 or better, of ``feats`` (N, D, K, 1)."""
-    feats = feats if feats.dtype == torch.float64 else feats.float()
-    return F.normalize(feats.squeeze(3).transpose(1, 2), dim=2, eps=1e-6)
+    return F.normalize(single_or_double(feats).squeeze(3).transpose(1, 2), dim=2, eps=1e-6)

@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import OUTLIER
-from .reduction import check_loss_name
+from .reduction import check_loss_name, single_or_double
 
 OUTLIER_LABELS = ('ignore', 'last_class')
 
@@ -51,15 +51,16 @@ class PixelCrossEntropyLoss(nn.Module):
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:
         """``seg_logits``: float (N, C, H, W); ``seg_label``: int64 (N, H, W). Returns a scalar."""
-        seg_logits = seg_logits.float()
+        seg_logits = single_or_double(seg_logits)
         outlier_label = ignore_index if self.outliers == 'ignore' else seg_logits.size(1) - 1
         seg_label = seg_label.masked_fill(seg_label == OUTLIER, outlier_label)
+        class_weight = None if self.class_weight is None else self.class_weight.to(seg_logits.dtype)
         total = F.cross_entropy(
-            seg_logits, seg_label, weight=self.class_weight, ignore_index=ignore_index, reduction='sum')
+            seg_logits, seg_label, weight=class_weight, ignore_index=ignore_index, reduction='sum')
         valid = seg_label != ignore_index
-        if self.class_weight is None:
+        if class_weight is None:
             count = valid.sum().clamp(min=1)
         else:
-            weights = self.class_weight[seg_label.where(valid, torch.zeros_like(seg_label))]
+            weights = class_weight[seg_label.where(valid, torch.zeros_like(seg_label))]
             count = (weights * valid).sum().clamp(min=torch.finfo(torch.float32).eps)
         return self.loss_weight * total / count

@@ -10,6 +10,8 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptMultiConfig
 from torch import Tensor
 
+from ..data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
 DiscriminatorOutputs = Sequence[Sequence[Tensor]]
 
 
@@ -144,8 +146,8 @@ class VGGPerceptualLoss(BaseModule):
         self.backbone = MODELS.build(backbone)
         self.layer_weights = tuple(layer_weights)
         self.loss_weight = loss_weight
-        self.register_buffer('mean', torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('mean', torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
         self.eval()
         self._register_state_dict_hook(_drop_weights)

@@ -7,6 +7,8 @@ from mmengine.registry import FUNCTIONS
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from .reduction import single_or_double
+
 VOID_CLASS = 0
 ANOMALY_MIX = 1
 Domains = Union[Sequence[int], Tensor]
@@ -49,7 +51,7 @@ def _paired_squared_error(pred: Tensor, domains: Domains, label_v: float, label_
     if pred.dim() != 4 or pred.size(1) != 1:
         raise ValueError(f'pred must have the shape (N, 1, h, w), got {tuple(pred.shape)}')
     domains = domains_to(domains, pred)
-    pred = pred if pred.dtype == torch.float64 else pred.float()
+    pred = single_or_double(pred)
     is_void = domains == VOID_CLASS
     is_mix = domains == ANOMALY_MIX
     label = torch.where(is_void, label_v, label_a).to(pred.dtype).view(-1, 1, 1, 1)
@@ -68,7 +70,8 @@ def multi_source_adversarial_loss(pred: Tensor, domains: Domains, tau: float) ->
     float32.
 
     Raises:
-        ValueError: If ``pred`` has another shape, or ``domains`` another length or other values.
+        ValueError: If ``pred`` has another shape, or ``domains`` another length or, of a list, other values; the values
+            of a tensor are not looked at, which would wait for the device, and maps of other domains count for nothing.
     """
     return _paired_squared_error(pred, domains, label_v=1 - tau, label_a=tau)
 

@@ -135,6 +135,7 @@ class AnomalyMixin:
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of the segmentor, then those of alignment."""
+        self._forget_taps()
         if self._alignment is None and not hasattr(self, TRAIN_ONLY):
             return super().loss(inputs, data_samples)
         layers = () if self._host_taps is None else self._host_taps.layers
@@ -152,6 +153,12 @@ class AnomalyMixin:
             losses[contrast.loss_name] = contrast(taps['embedding'], taps['anomaly_logit'], target, domains,
                                                   self.train_only['projector'])
         return losses
+
+    def _forget_taps(self) -> None:
+        """Free what the last training forward kept, before the next one needs the memory."""
+        self._recorded = {}
+        if getattr(self.decode_head, 'outputs', None):
+            self.decode_head.outputs = {}
 
     # Inference
 
@@ -260,16 +267,23 @@ class AnomalyMixin:
         for sample in data_samples:
             channels = sample.seg_logits.data
             logits, outlier_logits, maps = channels.split([num_classes, self.num_outlier_logits, num_maps])
-            if len(channels) > num_classes:
+            if len(channels) > num_classes or self.out_channels == 1:
                 sample.set_data(
                     dict(
                         seg_logits=PixelData(data=logits.clone()),
-                        pred_sem_seg=PixelData(data=logits.argmax(dim=0, keepdim=True))))
+                        pred_sem_seg=PixelData(data=self.classes_of(logits))))
             scores = self._scores_of(dict(seg_logits=logits[None], outlier_logits=outlier_logits[None]), maps)
             sample.set_data(dict(anomaly_scores=PixelData(data=scores)))
             if self.score_names is not None:
                 sample.set_metainfo(dict(score_names=self.score_names))
         return data_samples
+
+    def classes_of(self, seg_logits: Tensor) -> Tensor:
+        """Predicted classes (1, H, W) of class logits (C, H, W); the ``threshold`` of a sigmoid head decides of two."""
+        if self.out_channels > 1:
+            return seg_logits.argmax(dim=0, keepdim=True)
+        head = self.decode_head[-1] if isinstance(self.decode_head, nn.ModuleList) else self.decode_head
+        return (seg_logits.softmax(dim=0)[1:] > head.threshold).long()
 
     def _scores_of(self, outputs: Dict[str, Tensor], maps: Tensor) -> Tensor:
         """Scores (S, H, W) of an image.

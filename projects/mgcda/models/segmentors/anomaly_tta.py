@@ -2,6 +2,7 @@
 from typing import List
 
 import torch
+from mmengine.structures import PixelData
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList
@@ -12,7 +13,7 @@ class AnomalyTTAModel(SegTTAModel):
     """Test-time augmentation of an anomaly segmentor: the mean of the anomaly scores of all augmented images.
 
     MMSegmentation's own model averages class probabilities, for ``pred_sem_seg``, and leaves the scores of the last
-    image.
+    image; of sigmoid heads the probabilities are averaged here, as their logits are kept as two.
     """
 
     def merge_preds(self, data_samples_list: List[SampleList]) -> SampleList:
@@ -21,4 +22,7 @@ class AnomalyTTAModel(SegTTAModel):
         for prediction, augmented in zip(predictions, data_samples_list):
             scores = torch.stack([sample.anomaly_scores.data for sample in augmented])
             prediction.anomaly_scores.data = scores.mean(0)
+            if self.module.out_channels == 1:  # the logits here are two, which the base class takes for sigmoids
+                probabilities = torch.stack([sample.seg_logits.data.softmax(0) for sample in augmented]).mean(0)
+                prediction.pred_sem_seg = PixelData(data=self.module.classes_of(probabilities.log()))
         return predictions

@@ -3,6 +3,7 @@ from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
 from torch import Tensor
@@ -91,7 +92,8 @@ class DissimilaritySegmentor(AnomalySegmentor):
         if inputs.shape[1] != NUM_CHANNELS:
             inputs = self.add_maps(inputs)
             for sample in data_samples:
-                sample.gt_sem_seg.data = nearest_resize(sample.gt_sem_seg.data[None], tuple(inputs.shape[-2:]))[0]
+                label = nearest_resize(sample.gt_sem_seg.data[None], tuple(inputs.shape[-2:]))[0]
+                sample.gt_sem_seg = PixelData(data=label)  # of another size than the old one, which holds to its own
         return super().loss(inputs, data_samples)
 
     def predict(self, inputs: Tensor, data_samples: OptSampleList = None) -> SampleList:
