@@ -1,5 +1,6 @@
 # The systems that the ablation's rows are compared with, on the same small data: those that tune the segmenter, Image
-# Resynthesis and SynBoost. The steps of cityscapes256.py, and what these need beside. docs/study.md.
+# Resynthesis and SynBoost. The steps of cityscapes256.py, and what these need beside; the ego vehicle (id 1) is normal,
+# as there. docs/study.md.
 _base_ = './cityscapes256.py'
 _folder = _base_._folder
 _segmenter = _base_._segmenter
@@ -9,12 +10,13 @@ steps = [
     dict(name='pix2pixHD', train=f'{_folder}/pix2pixhd.py'),
     [
         dict(name='swapped classes, pix2pixHD', command=f'{_make_swapped_maps} {_folder}/image-resynthesis.py '
-             'data/cityscapes256 data/swapped/cityscapes256_pix2pixhd/train'),
+             'data/cityscapes256 data/swapped/cityscapes256_pix2pixhd/train --normal-ids 1'),
         dict(name='swapped classes, SPADE', command=f'{_make_swapped_maps} {_folder}/image-resynthesis-pp.py '
-             'data/cityscapes256 data/swapped/cityscapes256/train')
+             'data/cityscapes256 data/swapped/cityscapes256/train --normal-ids 1')
     ],
     dict(name='swapped classes of SynBoost', command=f'{_make_swapped_maps} {_folder}/synboost.py '
-         'data/cityscapes256 data/swapped/cityscapes256_synboost/train --recipe synboost')
+         'data/cityscapes256 data/swapped/cityscapes256_synboost/train --recipe synboost '
+         '--normal-ids 1')
 ]
 rows = [
     dict(name='MC dropout', config=f'{_folder}/mc-dropout.py', checkpoint=_segmenter),

@@ -17,6 +17,7 @@ val_dataloader = dict(
     _delete_=True,
     dataset=dict(
         type='VoidClassDataset',
+        ignore_ids=_base_.ignore_ids,
         dataset_name='VoidClass256',
         data_root='data/cityscapes256/',
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
