@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from mgcda.evaluation import AnomalyMetric, ComponentCurve, PixelCurve
 from mgcda.evaluation.results import read_results
+from mgcda.evaluation.score_evaluation import on_main
 
 
 def make_sample(index, dataset_name='RoadAnomaly', size=(6, 8)):
@@ -397,22 +398,41 @@ SETTINGS = (dict(), dict(mode='exact', components=dict(A=dict(min_pred_area=2, m
 
 
 def two_rank_sample(index, number):
-    """A sample of one of two benchmarks; the first settings are tried with two scores."""
-    sample = make_sample(index, 'A' if index % 2 else 'B')
+    """A sample of one of two benchmarks; the first settings are tried with two scores.
+
+    It is so large that its scores are more bytes than NumPy's arrays own after unpickling.
+    """
+    sample = make_sample(index, 'A' if index % 2 else 'B', (40, 80))
     return with_second_score(sample) if number < len(SPLITS) else sample
 
 
 def run_rank(rank, folder):
-    """Evaluate each split on one of two ranks; what came out, or the error's text, is written as JSON."""
+    """Evaluate each split on one of two ranks; what came out, or the error's text, is written as JSON.
+
+    Then two images of one name in different folders, one on each rank, with and without score maps; and an unusual error.
+    """
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     outcomes = []
-    for number, (settings, split) in enumerate(itertools.product(SETTINGS, SPLITS)):
-        evaluator = Evaluator(AnomalyMetric(output_dir=f'{folder}/maps{number}', per_image=True, **settings))
-        evaluator.process([two_rank_sample(index, number) for index in split[rank]])
+
+    def evaluate_samples(samples, size, **settings):
+        evaluator = Evaluator(AnomalyMetric(**settings))
+        evaluator.process(samples)
         try:
-            outcomes.append(evaluator.evaluate(5))
+            outcomes.append(evaluator.evaluate(size))
         except ValueError as error:
             outcomes.append(str(error))
+
+    for number, (settings, split) in enumerate(itertools.product(SETTINGS, SPLITS)):
+        samples = [two_rank_sample(index, number) for index in split[rank]]
+        evaluate_samples(samples, 5, output_dir=f'{folder}/maps{number}', per_image=True, **settings)
+    twin = make_sample(0)
+    twin.set_metainfo(dict(img_path=f'{rank}/0.jpg'))
+    for settings in (dict(), dict(format_only=True), dict(score_dtype=None)):
+        evaluate_samples([twin], 2, output_dir=f'{folder}/twins', **settings)
+    try:
+        on_main(lambda: {}['key'])
+    except KeyError as error:
+        outcomes.append(str(error))
     Path(folder, f'{rank}.json').write_text(json.dumps(outcomes))
     torch.distributed.destroy_process_group()
 
@@ -426,7 +446,7 @@ def test_two_processes_agree_with_one(tmp_path):
         processes.append(
             subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stderr=subprocess.PIPE, env=environment))
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors.decode()
     of_rank = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in range(2)]
     assert of_rank[0] == of_rank[1]
@@ -444,6 +464,9 @@ def test_two_processes_agree_with_one(tmp_path):
                 assert (folder / path).read_bytes() == (tmp_path / f'alone{number}' / path).read_bytes()
         assert 'counted twice, the first is images/2.jpg of B' in outcomes[2]
         assert 'has 5 samples, 4 were counted (2 of A, 2 of B)' in outcomes[4]
+    *twins, without_maps, error = of_rank[0][5 * len(SETTINGS):]
+    assert twins == ['the score maps of 0/0.jpg and 1/0.jpg of RoadAnomaly would be one file'] * 2
+    assert len(without_maps) == 5 and error == "'key'"
 
 
 class Echo(BaseModel):

@@ -18,8 +18,8 @@ from .segmentation_quality import SegmentationQuality
 
 #: Name of the benchmark of samples that name none.
 DEFAULT_DATASET_NAME = 'anomaly'
-#: Benchmark and image path: what makes a sample distinct.
-SampleName = Tuple[str, str]
+#: Benchmark and image path, which make a sample distinct, and whether its score maps were written.
+CountedSample = Tuple[str, str, bool]
 
 
 @METRICS.register_module()
@@ -105,6 +105,7 @@ class AnomalyMetric(BaseMetric):
             raise ValueError(f'{"format_only" if format_only else "per_image"} needs an output_dir, and keep_results')
         if format_only and score_dtype is None:
             raise ValueError('format_only needs a score_dtype: without score maps nothing would be written')
+        self._keeps_maps = self.output_dir is not None and score_dtype is not None
         self.format_only = format_only
         self.ood_index = _values(ood_index)
         self.ignore_index = _values(ignore_index)
@@ -113,7 +114,7 @@ class AnomalyMetric(BaseMetric):
     def _reset(self) -> None:
         self._evaluations: Dict[str, ScoreEvaluation] = {}
         self._quality = SegmentationQuality()
-        self._samples: List[SampleName] = []
+        self._samples: List[CountedSample] = []
         self._seen: set = set()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -130,11 +131,12 @@ class AnomalyMetric(BaseMetric):
                     self._count(sample, name, img_path, scores, evaluations)
             except (TypeError, ValueError) as error:
                 raise ValueError(f'{img_path}: {error}') from error
-            if self.format_only or not sample.get('label_classes'):
+            writes_maps = self.format_only or not sample.get('label_classes')
+            if writes_maps:
                 for evaluation, score in zip(evaluations, scores.unsqueeze(1)):
                     evaluation.write_map(name, img_path, score)
             self._seen.add((name, img_path))
-            self._samples.append((name, img_path))
+            self._samples.append((name, img_path, writes_maps and self._keeps_maps))
 
     def _count(self, sample: dict, name: str, img_path: str, scores: Tensor,
                evaluations: Sequence[ScoreEvaluation]) -> None:
@@ -186,7 +188,7 @@ class AnomalyMetric(BaseMetric):
 
     def _evaluate(self, size: int) -> Dict[str, float]:
         samples = gather_object(self._samples)
-        num_images = on_main(lambda: _count_samples([name for part in samples for name in part], size))
+        num_images = on_main(lambda: _count_samples([sample for part in samples for sample in part], size))
         if self.format_only:
             return {}
         # A rank may have had no image.
@@ -261,14 +263,20 @@ def _values(index: Union[int, Sequence[int], None]) -> Optional[Tensor]:
     return torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
 
 
-def _count_samples(samples: Sequence[SampleName], size: int) -> Dict[str, int]:
-    """Images of each benchmark; every sample of the test set must have been counted once."""
+def _count_samples(samples: Sequence[CountedSample], size: int) -> Dict[str, int]:
+    """Images of each benchmark; every sample of the test set must have been counted once, into files of its own."""
     twice = [sample for sample, count in Counter(samples).items() if count > 1]
     if twice:
-        name, img_path = twice[0]
+        name, img_path, _ = twice[0]
         raise ValueError(f'{len(twice)} samples were counted twice, the first is {img_path} of {name}; '
                          'with several ranks the test sampler needs round_up=False')
-    num_images = Counter(name for name, _ in samples)
+    # Each rank sees its own files alone.
+    images: Dict[Tuple[str, str], str] = {}
+    for name, img_path, has_maps in samples:
+        first = images.setdefault((name, Path(img_path).stem), img_path) if has_maps else img_path
+        if first != img_path:
+            raise ValueError(f'the score maps of {first} and {img_path} of {name} would be one file')
+    num_images = Counter(name for name, _, _ in samples)
     if len(samples) != size:
         counts = ', '.join(f'{count} of {name}' for name, count in sorted(num_images.items()))
         raise ValueError(f'the test set has {size} samples, {len(samples)} were counted ({counts or "none"})')

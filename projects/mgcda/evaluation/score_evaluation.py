@@ -223,7 +223,7 @@ def on_main(function: Callable[[], Any]) -> Any:
     if is_main_process():
         try:
             outcome = [function()]
-        except (OSError, ValueError) as error:
+        except Exception as error:
             outcome = [error]
     broadcast_object_list(outcome)
     if isinstance(outcome[0], Exception):
@@ -233,12 +233,15 @@ def on_main(function: Callable[[], Any]) -> Any:
 
 def _gathered(name: str, curve: Any) -> Dict[str, Any]:
     """The curves of all ranks merged, by name; on the main process alone."""
-    parts = gather_object(curve)
-    if not is_main_process():
-        return {}
-    for part in parts[1:]:
-        parts[0].merge(part)
-    return {name: parts[0]}
+    parts, merged = gather_object(curve), {}
+
+    def merge() -> None:
+        merged[name] = parts[0]
+        for part in parts[1:]:
+            merged[name].merge(part)
+
+    on_main(merge)
+    return merged
 
 
 def _compute(name: str, curve: PixelCurve) -> Dict[str, float]:
