@@ -18,21 +18,23 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 from launch_utils import check_checkpoint_file, read_config
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 from mmengine.utils import ProgressBar
 
-from mgcda.apis import AnomalyInferencer, AnomalyResult, calibrate
+from mgcda.apis import AnomalyInferencer, AnomalyResult, Calibration, calibrate
 from mgcda.apis.anomaly_inferencer import SUFFIXES
 from mgcda.apis.result_folder import KINDS, ResultFolder
 from mgcda.apis.threshold_file import check_threshold, read_threshold, write_threshold
 from mgcda.apis.video import VideoFile, check_video, read_frames
 from mgcda.datasets.image_io import check_complete, read_bytes
 from mgcda.datasets.pairing import list_files
-from mgcda.files import claim_folder
+from mgcda.files import check_folder, claim_folder, hash_files
 from mgcda.visualization import check_window, scaling_of, show_image
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 SETTINGS_FILE = 'settings.json'
+#: Settings that folders of earlier versions do not note, or that are known only when the model runs.
+OPTIONAL_SETTINGS = ('sha256', 'calibration')
 #: Seconds after which the boxes so far are written.
 WRITE_EVERY = 10.0
 
@@ -51,7 +53,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show the overlays in a window; q ends')
     parser.add_argument('--wait-time', type=float, metavar='S', help='seconds that an image stays in the window; '
                         'default: until a key is pressed, and no longer than it takes for a video')
-    parser.add_argument('--overwrite', action='store_true', help='make again what is there already')
+    parser.add_argument('--overwrite', action='store_true', help='make again what is there already; results of '
+                        'other settings are removed first')
     boxes = parser.add_argument_group('boxes of what is anomalous')
     boxes.add_argument('--threshold', type=float, metavar='T', help='pixels with a score above T are anomalous')
     boxes.add_argument(
@@ -150,29 +153,37 @@ def is_video(path: str) -> bool:
     return path.lower().endswith(VIDEO_SUFFIXES)
 
 
-def settings_of(args: argparse.Namespace, stored: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    """What results depend on; those of other settings are not mixed with them."""
+def settings_of(args: argparse.Namespace, cfg: Config, stored: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """What results depend on, but for a calibration; those of other settings are not mixed with them."""
     names = ('config', 'checkpoint', 'threshold', 'calibrate', 'min_area', 'on_road', 'heat_range', 'score',
              'score_dtype', 'max_frames', 'amp', 'cfg_options')
     settings = {name: getattr(args, name) for name in names}
     settings['target_fpr'] = args.target_fpr if args.calibrate else None
     settings['threshold_file'] = None if stored is None else stored['threshold']
+    settings['sha256'] = hash_files([args.checkpoint, cfg.get('model')])
     return settings
 
 
-def find_threshold(inferencer: AnomalyInferencer, args: argparse.Namespace,
-                   stored: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    """The threshold and what it was found on; None as the threshold where there is none."""
+def find_threshold(inferencer: AnomalyInferencer, args: argparse.Namespace, stored: Optional[Dict[str, Any]],
+                   noted: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    """The threshold and what it was found on; None as the threshold where there is none.
+
+    ``stored``: content of a threshold file; ``noted``: the calibration of the run that this one goes on with.
+    """
     if stored is not None:
         check_threshold(args.threshold_file, stored, inferencer)
         return stored
     if args.calibrate is None:
         return dict(threshold=args.threshold)
-    data: Any = args.calibrate
-    if has_magic(data) and not os.path.exists(data):
-        data = list(find_inputs(data).images.values())
-    print(f'threshold from the normal pixels of {args.calibrate}')
-    found = calibrate(inferencer, data, args.target_fpr)._replace(data=args.calibrate)
+    if noted is not None:
+        found = Calibration(**noted)
+        print(f'threshold of the earlier run from the normal pixels of {args.calibrate}')
+    else:
+        data: Any = args.calibrate
+        if has_magic(data) and not os.path.exists(data):
+            data = list(find_inputs(data).images.values())
+        print(f'threshold from the normal pixels of {args.calibrate}')
+        found = calibrate(inferencer, data, args.target_fpr)._replace(data=args.calibrate)
     print(f'\nthreshold {found.threshold:g}: {100 * found.fpr:.4g} % of {found.num_pixels} normal pixels in '
           f'{found.num_images} images are above it')
     if args.threshold_file is not None:
@@ -206,11 +217,13 @@ class Run:
             min_area=args.min_area,
             on_road=args.on_road)
         notes = {key: threshold[key] for key in ('data', 'target_fpr', 'fpr') if key in threshold}
-        self.header = dict(
+        header = dict(
             config=args.config,
             checkpoint=args.checkpoint,
             **inferencer.describe(threshold['threshold'], args.min_area, args.on_road),
             **({'calibration': notes} if notes else {}))
+        if folder is not None:
+            folder.begin(header)
         self._written_at = time.monotonic()
 
     def score_images(self, images: Dict[str, str]) -> None:
@@ -278,7 +291,7 @@ class Run:
     def write_boxes(self, after: float = 0) -> None:
         """Write the boxes so far, if the last time is so many seconds ago."""
         if self.folder is not None and time.monotonic() - self._written_at >= after:
-            self.folder.write_boxes(self.header)
+            self.folder.write_boxes()
             self._written_at = time.monotonic()
 
 
@@ -316,7 +329,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     inputs = find_inputs(args.input)
     folder = None
     if args.out_dir is not None:
-        folder = ResultFolder(args.out_dir, args.save, args.score_dtype, args.overwrite)
+        folder = ResultFolder(args.out_dir, args.save, args.score_dtype)
     todo = find_missing(inputs, folder, args.overwrite)
     check_inputs(todo)
     if args.show:
@@ -326,12 +339,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     stored = None
     if args.threshold_file is not None and args.calibrate is None:
         stored = read_threshold(args.threshold_file)
-    if folder is not None:
-        claim_folder(folder.folder / SETTINGS_FILE, settings_of(args, stored), 'results', args.overwrite)
+    settings, noted = settings_of(args, cfg, stored), {}
+    if folder is not None and not args.overwrite:
+        noted = check_folder(folder.folder / SETTINGS_FILE, settings, 'results', OPTIONAL_SETTINGS)
     there = len(inputs.images) + len(inputs.videos) - len(todo.images) - len(todo.videos)
     if there:
         print(f'{there} of {len(inputs.images) + len(inputs.videos)} are there already')
-    if not todo.images and not todo.videos:
+    if not todo.images and not todo.videos and (args.calibrate is None or args.threshold_file is None):
         return
     inferencer = AnomalyInferencer(
         cfg,
@@ -341,7 +355,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         heat_range=args.heat_range,
         amp=args.amp,
         show_progress=True)
-    run = Run(inferencer, folder, find_threshold(inferencer, args, stored), args)
+    threshold = find_threshold(inferencer, args, stored, noted.get('calibration'))
+    if folder is not None:
+        if args.calibrate is not None:
+            settings['calibration'] = threshold
+        claim_folder(folder.folder / SETTINGS_FILE, settings, 'results', args.overwrite, folder.files(),
+                     OPTIONAL_SETTINGS)
+    run = Run(inferencer, folder, threshold, args)
     try:
         if todo.images:
             run.score_images(todo.images)

@@ -1,10 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Writing files so that none is ever found half-written."""
+import hashlib
 import io
 import json
 import os
 from pathlib import Path
-from typing import Union
+from typing import Any, Dict, Iterable, Sequence, Union
 
 import cv2
 import numpy as np
@@ -31,19 +32,83 @@ def write_png(path: Union[str, Path], image: np.ndarray) -> None:
     write_file(path, data.tobytes())
 
 
-def claim_folder(path: Union[str, Path], settings: dict, what: str, overwrite: bool) -> None:
+def check_folder(path: Union[str, Path], settings: dict, what: str, optional: Sequence[str] = ()) -> Dict[str, Any]:
+    """Compare settings with those with which, as the file ``path`` notes, ``what`` of its folder was made.
+
+    Args:
+        path: JSON file of :func:`claim_folder`; where there is none, all settings will do.
+        settings: Entries that are missing count as None.
+        what: What errors call the content of the folder.
+        optional: Names of entries that are compared only where both have them.
+
+    Returns:
+        dict: What the file notes; empty where there is none.
+
+    Raises:
+        ValueError: The folder holds ``what`` of other settings, or the file is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return {}
+    advice = 'write to another folder, or make all of them again with --overwrite'
+    try:
+        noted = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{path} is damaged ({error}): {advice}') from error
+    settings = json.loads(_dump(settings))
+    compared = (noted.keys() | settings.keys()) - (set(optional) - (noted.keys() & settings.keys()))
+    other = sorted(key for key in compared if noted.get(key) != settings.get(key))
+    if other:
+        raise ValueError(f'{path.parent} holds {what} of other settings ({", ".join(other)}; see {path}): {advice}')
+    return noted
+
+
+def claim_folder(path: Union[str, Path],
+                 settings: dict,
+                 what: str,
+                 overwrite: bool,
+                 made: Iterable[Path],
+                 optional: Sequence[str] = ()) -> None:
     """Note in the file ``path`` with which settings ``what`` of its folder is made, or compare with what it notes.
+
+    Args:
+        path, settings, what, optional: As of :func:`check_folder`.
+        overwrite: Where the noted settings differ in anything, remove ``made`` and note the new ones.
+        made: The files that such settings may have made, so that none of them passes for one of the new settings.
 
     Raises:
         ValueError: The folder holds ``what`` of other settings, and they are not to be overwritten.
     """
-    path = Path(path)
-    text = json.dumps(settings, indent=1, sort_keys=True, default=str)
+    path, text = Path(path), _dump(settings)
+    if not overwrite:
+        check_folder(path, settings, what, optional)
+    elif path.is_file() and path.read_bytes() != text:
+        for file in list(made):
+            file.unlink(missing_ok=True)
     if overwrite or not path.is_file():
-        write_file(path, text.encode())
-    elif path.read_text(encoding='utf-8') != text:
-        raise ValueError(f'{path.parent} holds {what} of other settings (see {path}): write to another folder, or make '
-                         'all of them again with --overwrite')
+        write_file(path, text)
+
+
+def _dump(settings: dict) -> bytes:
+    return json.dumps(settings, indent=1, sort_keys=True, default=str).encode()
+
+
+def hash_files(config: Any) -> Dict[str, str]:
+    """The first 16 digits of the SHA-256 of every local file that a part of a config names, such as weights.
+
+    Config files are left out: networks are known by their weights.
+    """
+    if isinstance(config, dict):
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        return {file: digest for entry in config for file, digest in hash_files(entry).items()}
+    if not isinstance(config, str) or config.endswith('.py') or not os.path.isfile(config):
+        return {}
+    digest = hashlib.sha256()
+    with open(config, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return {config: digest.hexdigest()[:16]}
 
 
 def checkpoint_bytes(checkpoint: dict) -> bytes:

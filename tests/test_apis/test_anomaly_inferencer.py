@@ -12,7 +12,8 @@ from mmseg.structures import SegDataSample
 from tiny_dissimilarity import HEIGHT, ROOT, WIDTH, quick_runs
 from tiny_systems import SYSTEMS, write_tiny_systems
 
-from mgcda.apis import AnomalyInferencer, init_model
+from mgcda.apis import AnomalyInferencer, anomaly_inferencer, init_model
+from mgcda.apis.result_folder import ResultFolder
 from mgcda.scores import entropy, msp
 
 
@@ -142,6 +143,38 @@ class TestResults:
         inferencer(frames / '1.jpg', threshold=0, out_dir=tmp_path, save=['boxes'])
         assert list(json.loads((tmp_path / 'boxes.json').read_text())['images']) == ['0', '1']
 
+    def test_boxes_of_other_settings_are_not_mixed(self, inferencer, tiny, tmp_path) -> None:
+        frames = tiny / 'road_anomaly/frames'
+        inferencer(frames / '0.jpg', threshold=np.float32(0.1), min_area=np.int64(2), out_dir=tmp_path, save=['boxes'])
+        before = (tmp_path / 'boxes.json').read_bytes()
+        assert json.loads(before)['threshold'] == float(np.float32(0.1))
+        with pytest.raises(ValueError, match=r'holds boxes of other settings \(threshold\)'):
+            inferencer(frames / '1.jpg', threshold=0.2, min_area=2, out_dir=tmp_path, save=['boxes'])
+        assert (tmp_path / 'boxes.json').read_bytes() == before
+
+    def test_processes_that_write_to_one_folder_keep_each_other_s_boxes(self, inferencer, tmp_path) -> None:
+        result = inferencer(noise(HEIGHT, WIDTH), threshold=0)['predictions'][0]
+        folders = [ResultFolder(tmp_path, ['boxes']) for _ in range(2)]
+        for number, folder in enumerate(folders):
+            folder.begin(dict(threshold=0))
+            folder.write(str(number), {}, result)
+        for folder in folders:
+            folder.write_boxes()
+        assert list(json.loads((tmp_path / 'boxes.json').read_text())['images']) == ['0', '1']
+
+    def test_boxes_before_an_error_stay(self, inferencer, tiny, tmp_path) -> None:
+        images = [tiny / 'road_anomaly/frames/0.jpg', tmp_path / 'none.png']
+        with pytest.raises(FileNotFoundError, match='none.png'):
+            inferencer(images, threshold=0, out_dir=tmp_path, save=['boxes'])
+        assert list(json.loads((tmp_path / 'boxes.json').read_text())['images']) == ['0']
+
+    def test_closing_the_window_ends_the_call(self, inferencer, monkeypatch) -> None:
+        monkeypatch.setattr(anomaly_inferencer, 'check_window', lambda: None)
+        monkeypatch.setattr(anomaly_inferencer, 'show_image', lambda *args: len(seen.append(args) or seen) < 2)
+        seen: list = []
+        output = inferencer([noise(HEIGHT, WIDTH)] * 3, show=True, return_vis=True)
+        assert len(seen) == len(output['predictions']) == len(output['visualization']) == 2
+
     def test_boxes_on_the_road_alone(self, inferencer) -> None:
         image = noise(HEIGHT, WIDTH)
         both = [inferencer(image, threshold=-1e3, on_road=on_road)['predictions'][0] for on_road in (False, True)]
@@ -203,6 +236,7 @@ class TestErrors:
             inferencer(image, threshold=float('nan'))
         with pytest.raises(ValueError, match='would both be written as 0'):
             inferencer([image, tiny / 'fishyscapes/original/0.png'], out_dir=tmp_path)
+        assert not list(tmp_path.iterdir())  # nothing was computed
         with pytest.raises(RuntimeError, match='no window can be shown'):
             with pytest.MonkeyPatch.context() as patch:
                 patch.delenv('DISPLAY', raising=False)

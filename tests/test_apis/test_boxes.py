@@ -24,6 +24,14 @@ def test_boxes_by_hand() -> None:
     assert find_boxes(scores, 6) == []
 
 
+def test_boxes_are_measured_on_the_pixels_of_components_alone(monkeypatch) -> None:
+    sizes, maximum = [], ndimage.maximum
+    monkeypatch.setattr(ndimage, 'maximum', lambda values, *args: sizes.append(values.size) or maximum(values, *args))
+    scores = np.zeros((60, 80), np.float32)
+    scores[3:5, 4:9] = np.arange(10).reshape(2, 5)
+    assert find_boxes(scores, 0)[0]['max_score'] == 9 and sizes == [9]
+
+
 def test_boxes_agree_with_another_library() -> None:
     scores = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(60, 90)), 2).astype(np.float32)
     threshold = float(np.quantile(scores, 0.8))

@@ -57,6 +57,16 @@ def test_labelled_pixels_of_classes(inferencer, tiny) -> None:
     check(calibrate(inferencer, 'TinyCityscapes', 0.1), np.concatenate(scores), 0.1)
 
 
+def test_classes_beside_outliers(inferencer, tiny) -> None:
+    """Labels of VoidClass as classes: all pixels count but outliers and ignored ones."""
+    cfg = inferencer.cfg.copy()
+    cfg.void = dict(type='VoidClassDataset', targets='classes', dataset_name='Void', test_mode=True,
+                    data_root=str(tiny / 'cityscapes'), pipeline=cfg.test_pipeline,
+                    data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'))
+    other = AnomalyInferencer(cfg, str(tiny / 'epoch_1.pth'))
+    assert calibrate(other, 'Void')._replace(data='') == calibrate(inferencer, 'TinyCityscapes')._replace(data='')
+
+
 def test_maps_on_disk_are_not_read(inferencer, tiny) -> None:
     """One's own images have none, so that the threshold must be of maps that come online."""
     cfg = inferencer.cfg.copy()

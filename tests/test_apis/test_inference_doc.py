@@ -43,7 +43,8 @@ def test_python_blocks(folder, capsys) -> None:
         exec(compile(block, str(PAGE), 'exec'), namespace)
     out = capsys.readouterr().out
     assert '(32, 48) float32' in out
-    assert sorted(path.name for path in (folder / 'work_dirs/photos/overlay').iterdir()) == ['0.png', '1.png', '2.png']
+    overlays = folder / 'work_dirs/photos_python/overlay'
+    assert sorted(path.name for path in overlays.iterdir()) == ['0.png', '1.png', '2.png']
     assert namespace['found'].fpr <= 0.01
 
 

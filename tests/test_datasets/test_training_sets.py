@@ -463,6 +463,10 @@ def test_composites_are_written_resumed_and_read(cityscapes, coco, tmp_path, mon
     with pytest.raises(ValueError, match='composites of other settings'):
         run_tool(monkeypatch, tmp_path / 'mix.py', tmp_path / 'one', '--seed', '4')
     assert content(tmp_path / 'one') == files
+    for part, kind in (('leftImg8bit', 'leftImg8bit'), ('gtFine', 'gtFine_anomaly')):  # of an image that is gone
+        (tmp_path / f'one/{part}/train/a/a_7_{kind}.png').write_bytes(b'')
+    run_tool(monkeypatch, tmp_path / 'mix.py', tmp_path / 'one', '--seed', '4', '--overwrite')
+    assert content(tmp_path / 'one').keys() == files.keys()
 
 
 @pytest.mark.slow

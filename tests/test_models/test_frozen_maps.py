@@ -178,6 +178,50 @@ def test_tool_resumes_and_never_mixes_settings(frozen, tmp_path, monkeypatch, ca
     assert json.loads((out / 'maps.json').read_text())['type'] == 'FrozenMaps'
 
 
+def test_tool_never_mixes_maps_of_other_weights_and_overwrites_all(frozen, tmp_path, monkeypatch, capsys):
+    frozen.update(segmenter_size=(64, 96), generator_size=(32, 48), uncertainty=False)
+    images, out, config = tmp_path / 'images', tmp_path / 'maps', tmp_path / 'model.py'
+    images.mkdir()
+    for name in ('a.JPG', 'b.JPG'):
+        cv2.imwrite(str(images / name), smooth_image(0, 40, 60))
+    weights = Path(frozen['generator']['checkpoint'])
+
+    def run(*options):
+        config.write_text(f'model = dict(frozen={frozen!r})')
+        run_tool(monkeypatch, config, images, out, '--suffixes', '.JPG', *options)
+
+    frozen['generator']['checkpoint'] = 'nowhere.pth'
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        run()
+    assert not out.exists()  # or the first working command would be one of other settings
+    frozen['generator']['checkpoint'] = str(weights)
+    run()
+    notes = json.loads((out / 'maps.json').read_text())
+    assert list(notes['sha256']) == sorted([frozen['segmenter']['checkpoint'], str(weights)])
+
+    state = torch.load(weights)
+    state['state_dict'] = {key: 2 * value for key, value in state['state_dict'].items()}
+    torch.save(state, weights)
+    with pytest.raises(ValueError, match=r'other settings \(sha256'):
+        run()
+    (out / 'maps.json').write_text(json.dumps({key: value for key, value in notes.items() if key != 'sha256'}))
+    run()  # a folder of an earlier version
+    assert '0 of 2 images' in capsys.readouterr().out
+    (out / 'maps.json').write_text(json.dumps(notes))
+    (images / 'b.JPG').unlink()
+    run('--overwrite')
+    assert sorted(path.name for path in out.rglob('*.png')) == ['a.png', 'a.png']
+
+
+def test_tool_without_networks_or_with_options_that_the_config_lacks(frozen, tmp_path, monkeypatch):
+    (tmp_path / 'model.py').write_text(f'model = dict(frozen={frozen!r})')
+    with pytest.raises(ValueError, match="no key 'modle', did you mean 'model'"):
+        run_tool(monkeypatch, tmp_path / 'model.py', tmp_path, tmp_path / 'maps', '--cfg-options', 'modle.frozen.x=1')
+    (tmp_path / 'data.py').write_text('train_dataloader = dict()')
+    with pytest.raises(ValueError, match='data.py has no model.frozen'):
+        run_tool(monkeypatch, tmp_path / 'data.py', tmp_path, tmp_path / 'maps')
+
+
 def test_without_uncertainty_one_pass_each_makes_the_same_maps(frozen, tmp_path, monkeypatch, capsys):
     frozen.update(segmenter_size=(64, 96), generator_size=(32, 48))
     network, full = MODELS.build(dict(frozen, uncertainty=False)), MODELS.build(frozen)

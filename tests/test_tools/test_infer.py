@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 from tiny_dissimilarity import HEIGHT, WIDTH, write_tiny_checkpoint, write_tiny_mgcda
 
 from mgcda.apis import AnomalyInferencer, find_boxes
@@ -89,6 +90,26 @@ class TestImages:
         infer(tiny / 'photos', '--threshold', 1, '--overwrite')
         assert boxes(infer.out)['threshold'] == 1
         assert stamps != {name: (infer.out / f'overlay/{name}.png').stat().st_mtime_ns for name in '02'}
+
+    def test_results_of_other_weights_are_refused_and_overwritten(self, infer, tiny, tmp_path) -> None:
+        weights = Path(shutil.copy(tiny / 'epoch_1.pth', tmp_path))
+
+        def run(*options) -> None:
+            where = ['--out-dir', str(infer.out)]
+            infer.tool.main([str(tiny / 'tiny_mgcda.py'), str(weights), *map(str, options), *where])
+
+        with pytest.raises(ValueError, match='no score'):
+            run(tiny / 'photos', '--score', 'energy')
+        assert not infer.out.exists()  # or the first working command would be one of other settings
+        run(tiny / 'photos', '--threshold', 0)
+        checkpoint = torch.load(weights, weights_only=False)
+        checkpoint['state_dict']['decode_head.conv_seg.bias'] += 1
+        torch.save(checkpoint, weights)
+        with pytest.raises(ValueError, match=r'results of other settings \(sha256'):
+            run(tiny / 'photos', '--threshold', 0)
+        run(tiny / 'photos/1.jpg', '--threshold', 0, '--overwrite')
+        assert files(infer.out) == ['boxes.json', 'overlay/1.png', 'settings.json']
+        assert list(boxes(infer.out)['images']) == ['1']
 
     def test_results_up_to_an_interruption_stay(self, infer, tiny, monkeypatch) -> None:
         write = infer.tool.ResultFolder.write
@@ -192,6 +213,21 @@ class TestThresholds:
         assert f'of {scores.size} normal pixels' in capsys.readouterr().out
         infer(tiny / 'drive.mp4', '--threshold-file', path, '--save', 'boxes', out_dir=tmp_path / 'video')
         assert boxes(tmp_path / 'video')['threshold'] == written['threshold']
+
+    def test_a_run_that_goes_on_keeps_its_calibration(self, infer, tiny, tmp_path, monkeypatch, capsys) -> None:
+        options = ['--calibrate', tiny / 'photos', '--target-fpr', 0.1]
+        infer(tiny / 'photos', *options)
+        before = boxes(infer.out)
+        (infer.out / 'overlay/1.png').unlink()
+        path = tmp_path / 'threshold.json'
+        with monkeypatch.context() as patch:
+            patch.setattr(infer.tool, 'calibrate', lambda *args: pytest.fail('calibrated anew'))
+            infer(tiny / 'photos', *options)
+            assert boxes(infer.out) == before and (infer.out / 'overlay/1.png').is_file()
+            infer(tiny / 'photos', *options, '--threshold-file', path)  # all results are there
+        assert json.loads(path.read_text())['threshold'] == before['threshold']
+        assert '3 of 3 are there already' in capsys.readouterr().out
+        infer(tiny / 'photos/0.jpg', '--threshold-file', path, out_dir=tmp_path / 'other')
 
     def test_from_a_data_set_and_from_a_pattern(self, infer, tiny, tmp_path) -> None:
         path, pattern = tmp_path / 't.json', f'{tiny}/fishyscapes/original/*.png'

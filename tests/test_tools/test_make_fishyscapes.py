@@ -85,6 +85,11 @@ def test_original_masks(data: Path, load_tool: Callable) -> None:
         np.testing.assert_array_equal(read(data / f'out/labels/{i:04d}_{name}.png'), values(255, 0, 1, 1, 255))
     with pytest.raises(ValueError, match='out holds images of other settings'):
         run(load_tool, 'laf', 'fs_laf', 'out')
+    run(load_tool, 'laf', 'fs_laf', 'again', '--masks', 'gtCoarse')
+    for kind in ('original', 'labels'):  # of an image that is gone
+        (data / f'again/{kind}/0007_x.png').write_bytes(b'')
+    run(load_tool, 'laf', 'fs_laf', 'again', '--overwrite')
+    assert len(list((data / 'again').rglob('*.png'))) == 4
     os.remove(data / f'gtCoarse/test/{LAF[0][:-14]}/{LAF[0]}_gtCoarse_labelIds.png')
     with pytest.raises(ValueError, match=f'1 frames have no mask .* below gtCoarse: {LAF[0]}'):
         run(load_tool, 'laf', 'fs_laf', 'other', '--masks', 'gtCoarse')

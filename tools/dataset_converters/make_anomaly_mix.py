@@ -16,9 +16,11 @@ import argparse
 import os
 import sys
 import time
+from itertools import chain
+from pathlib import Path
 from typing import Iterator, List, Tuple
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.dist import barrier, collect_results, get_dist_info
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
@@ -26,7 +28,7 @@ from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import start_gloo, stop_processes  # noqa: E402
+from launch_utils import export_local_rank, read_config, start_gloo, stop_processes  # noqa: E402
 
 from mgcda.datasets import AnomalyMixDataset, SampleKey  # noqa: E402
 from mgcda.files import claim_folder, write_png  # noqa: E402
@@ -48,7 +50,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.seed < 0 or args.repeats < 1 or args.workers < 0:
         parser.error('--seed and --workers must be >= 0, --repeats >= 1')
     return args
@@ -104,9 +105,8 @@ class CompositeWriter(Dataset):
 def main() -> None:
     """Run the command line."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    export_local_rank(args)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope('mmseg')
     found = list(mix_configs(cfg.get('train_dataloader', {})))
     if len(found) != 1:
@@ -121,7 +121,9 @@ def main() -> None:
     if rank == 0:
         objects = {key: value for key, value in found[0]['objects'].items() if key not in ('data_root', 'cache_mb')}
         settings = dict(seed=args.seed, objects=objects, labels=dataset.target_map, steps=steps)
-        claim_folder(os.path.join(args.out, 'leftImg8bit', split, SETTINGS_FILE), settings, 'composites', args.overwrite)
+        images = Path(args.out, 'leftImg8bit', split)
+        made = chain(images.rglob('*_leftImg8bit.png'), Path(args.out, 'gtFine', split).rglob('*_gtFine_anomaly.png'))
+        claim_folder(images / SETTINGS_FILE, settings, 'composites', args.overwrite, made)
     if world_size > 1:
         barrier()
     numbers = range(rank, len(dataset) * args.repeats, world_size)

@@ -21,6 +21,7 @@ interrupted goes on where it stopped; images of other settings are not mixed wit
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.registry import init_default_scope
@@ -116,7 +117,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     writer = Writer(dataset, args.out, args.masks)
     settings = dict(labels=os.path.basename(os.path.normpath(args.labels)), overlays=overlays,
                     original_masks=args.masks is not None)
-    claim_folder(os.path.join(args.out, SETTINGS_FILE), settings, 'images', args.overwrite)
+    made = (path for kind in ('original', 'labels') for path in Path(args.out, kind).glob('*.png'))
+    claim_folder(os.path.join(args.out, SETTINGS_FILE), settings, 'images', args.overwrite, made)
     total = len(dataset)
     writer.numbers = [n for n in range(total) if args.overwrite or not all(map(os.path.isfile, writer.paths(n)))]
     if len(writer):

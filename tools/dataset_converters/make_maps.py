@@ -44,8 +44,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', help='folder of images, searched recursively')
     parser.add_argument('out', help='folder of maps to write, the maps_root of a data set')
     parser.add_argument(
-        '--suffixes', nargs='+', default=IMAGE_SUFFIXES, help='what images end on; RoadAnomaly keeps PNG labels '
-        'beside its images: --suffixes .jpg')
+        '--suffixes', nargs='+', default=IMAGE_SUFFIXES, help='what images end on, in small or capital letters; '
+        'RoadAnomaly keeps PNG labels beside its images: --suffixes .jpg')
     add_run_options(parser)
     return parser.parse_args()
 
@@ -67,7 +67,7 @@ class ImageFolder(Dataset):
 
 def find_images(root: str, suffixes: Sequence[str]) -> List[str]:
     """Relative paths of the images below ``root``, sorted."""
-    suffixes = tuple(suffixes)
+    suffixes = tuple(suffix.lower() for suffix in suffixes)
     if not os.path.isdir(root):
         raise FileNotFoundError(f'folder of images not found: {root}')
     names = [
@@ -90,10 +90,10 @@ def main() -> None:
     export_local_rank(args)
     start_processes(args.launcher)
     names = find_images(args.images, args.suffixes)
-    claim(args, SETTINGS_FILE, frozen.to_dict())
     kinds = MAP_KINDS if frozen.get('uncertainty', True) else REQUIRED_KINDS
     device = device_of(args)
     network = MODELS.build(frozen).to(device)
+    claim(args, SETTINGS_FILE, frozen.to_dict(), MAP_KINDS)
 
     def make(image: torch.Tensor) -> Dict[str, np.ndarray]:
         maps = network(image.to(device).permute(2, 0, 1)[None].float())

@@ -253,7 +253,7 @@ def main() -> None:
     else:
         kinds, samples, make = MAP_KINDS, SynBoostMaps, synboost_maker(frozen, device)
         settings.update(recipe=args.recipe, void_ids=sorted(args.void_ids), frozen=frozen.to_dict())
-    claim(args, SETTINGS_FILE, settings)
+    claim(args, SETTINGS_FILE, settings, (*MAP_KINDS, 'labels'))
     if get_dist_info()[0] == 0:
         what = '*_gtFine_instanceIds.png' if source == 'ids' else 'connected components (no instance files are used)'
         print(f'objects: {what}')

@@ -3,17 +3,19 @@
 import argparse
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Dict, List
+from pathlib import Path
+from typing import Callable, Dict, List, Sequence
 
 import numpy as np
 import torch
+from launch_utils import read_config
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier, collect_results, get_dist_info
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar, import_modules_from_strings
 from torch.utils.data import DataLoader, Dataset
 
-from mgcda.files import claim_folder, write_png
+from mgcda.files import claim_folder, hash_files, write_png
 
 #: What a map is multiplied by to fill 0..255.
 MAP_SCALES = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
@@ -35,13 +37,11 @@ def read_frozen(args: argparse.Namespace) -> Config:
     Raises:
         ValueError: The config has no frozen networks.
     """
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    frozen = cfg.model.get('frozen')
+    frozen = (cfg.get('model') or {}).get('frozen')
     if frozen is None:
         raise ValueError(f'{args.config} has no model.frozen, the networks that make the maps')
     return frozen
@@ -52,10 +52,16 @@ def device_of(args: argparse.Namespace) -> str:
     return args.device or (f'cuda:{torch.cuda.current_device()}' if torch.cuda.is_available() else 'cpu')
 
 
-def claim(args: argparse.Namespace, file: str, settings: dict) -> None:
-    """Note the settings in the folder to write, or refuse it where it holds maps of others; one rank for all."""
+def claim(args: argparse.Namespace, file: str, settings: dict, kinds: Sequence[str]) -> None:
+    """Note the settings in the folder to write, or refuse it where it holds maps of others; one rank for all.
+
+    Settings are noted with hashes of the weights that they name; folders that note none are taken as they are.
+    ``kinds``: folders of the maps.
+    """
     if get_dist_info()[0] == 0:
-        claim_folder(os.path.join(args.out, file), settings, 'maps', args.overwrite)
+        made = (path for kind in kinds for path in Path(args.out, kind).rglob('*.png'))
+        settings = dict(settings, sha256=hash_files(settings))
+        claim_folder(os.path.join(args.out, file), settings, 'maps', args.overwrite, made, optional=['sha256'])
     barrier()
 
 

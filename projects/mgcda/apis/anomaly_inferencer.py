@@ -143,39 +143,49 @@ class AnomalyInferencer(BaseInferencer):
             threshold: Pixels with a score above it become boxes.
             min_area: Smallest component that becomes a box, in pixels.
             on_road: Boxes only of components that touch the predicted road; the model must have Cityscapes' classes.
-            show: Show the overlays in a window, each for ``wait_time`` seconds (0: until a key is pressed).
+            show: Show the overlays in a window, each for ``wait_time`` seconds (0: until a key is pressed); q or Escape
+                ends the call with the images so far.
             return_vis: Return the overlays, too.
             out_dir: Folder for what ``save`` names, of 'overlay', 'heatmap', 'scores' and 'boxes'; see
-                :class:`ResultFolder`.
+                :class:`ResultFolder`. Where the call fails, what is written of the images before stays.
 
         Returns:
             dict: ``predictions``, a list of :class:`AnomalyResult`, also for a single image, and ``visualization``, a
             list of overlays, RGB uint8 (H, W, 3), empty without ``return_vis``.
+
+        Raises:
+            FileNotFoundError, ValueError, TypeError: An image is missing, damaged or none; options do not fit together;
+                results of two images, or boxes of other settings, would get into each other's way in ``out_dir``.
         """
         items = self._inputs_to_list(inputs)
         if show:
             check_window()
         folder = None if out_dir is None else ResultFolder(out_dir, save)
         self._check_boxes(threshold, min_area, on_road, folder)
+        if folder is not None:
+            _check_names(items)
+            folder.begin(self.describe(threshold, min_area, on_road))
         bar = ProgressBar(len(items), file=sys.stdout) if self.show_progress else None
         predictions: List[Union[AnomalyResult, SegDataSample]] = []
         overlays: List[np.ndarray] = []
-        for loaded, sample in self._run(items, batch_size):
-            result = self.postprocess(loaded.name, sample, threshold, min_area, on_road)
-            predictions.append(sample.cpu() if return_datasamples else result)
+        try:
+            for loaded, sample in self._run(items, batch_size):
+                result = self.postprocess(loaded.name, sample, threshold, min_area, on_road)
+                predictions.append(sample.cpu() if return_datasamples else result)
+                if folder is not None:
+                    pictures = {kind: self.visualize(loaded.image, result, kind) for kind in folder.pictures}
+                    folder.write(Path(loaded.name).stem, pictures, result, path=loaded.name)
+                if bar is not None:
+                    bar.update()
+                if show or return_vis:
+                    overlay = self.visualize(loaded.image, result)
+                    if return_vis:
+                        overlays.append(np.ascontiguousarray(overlay[..., ::-1]))
+                    if show and not show_image(overlay, wait_time):
+                        break
+        finally:
             if folder is not None:
-                pictures = {kind: self.visualize(loaded.image, result, kind) for kind in folder.pictures}
-                folder.write(Path(loaded.name).stem, pictures, result, path=loaded.name)
-            if show or return_vis:
-                overlay = self.visualize(loaded.image, result)
-                if show:
-                    show_image(overlay, wait_time)
-                if return_vis:
-                    overlays.append(np.ascontiguousarray(overlay[..., ::-1]))
-            if bar is not None:
-                bar.update()
-        if folder is not None:
-            folder.write_boxes(self.describe(threshold, min_area, on_road))
+                folder.write_boxes()
         return dict(predictions=predictions, visualization=overlays)
 
     def stream(self,
@@ -325,7 +335,18 @@ class AnomalyInferencer(BaseInferencer):
 
     def describe(self, threshold: Optional[float], min_area: int, on_road: bool) -> Dict[str, Any]:
         """What boxes depend on, beside the weights, for the file that they are written to."""
-        return dict(score=self.score_name, threshold=threshold, min_area=min_area, on_road=on_road)
+        threshold = None if threshold is None else float(threshold)
+        return dict(score=self.score_name, threshold=threshold, min_area=int(min_area), on_road=bool(on_road))
+
+
+def _check_names(items: Sequence[ImageType]) -> None:
+    """Refuse files whose results would have one name."""
+    named: Dict[str, str] = {}
+    for path in (os.fspath(item) for item in items if isinstance(item, (str, os.PathLike))):
+        stem = Path(path).stem
+        if stem in named:
+            raise ValueError(f'{named[stem]} and {path} would both be written as {stem}')
+        named[stem] = path
 
 
 def _read_config(path: str) -> Config:

@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 from mgcda.datasets.anomaly_dataset import AnomalyDataset
 from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.evaluation.fpr_threshold import FPRThreshold
-from mgcda.labels import NORMAL, OUTLIER
+from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 
 from .anomaly_inferencer import AnomalyInferencer, ImageType, LoadedImage
 from .inference import kind_of
@@ -38,8 +38,8 @@ def calibrate(inferencer: AnomalyInferencer,
     Args:
         inferencer: Of the model.
         data: Name of a data set with labels that the config tests or validates on, or defines; or images whose pixels
-            are all normal, as of a call of the inferencer. Where labels are classes, all pixels but ignored ones are
-            normal.
+            are all normal, as of a call of the inferencer. Where labels are classes, all pixels but ignored ones and
+            outliers are normal.
         target_fpr: In (0, 1).
 
     Raises:
@@ -97,7 +97,7 @@ def _labelled(inferencer: AnomalyInferencer, name: str) -> Tuple[Iterator[np.nda
 
 
 def _normal_scores(inferencer: AnomalyInferencer, dataset: Sequence[Dict[str, Any]]) -> Iterator[np.ndarray]:
-    classes = not isinstance(dataset, AnomalyDataset) or dataset.LABEL_CLASSES is not None
+    classes = not isinstance(dataset, AnomalyDataset) or set(dataset.allowed_targets) != {NORMAL, ANOMALY, IGNORE}
     for index in range(len(dataset)):
         packed = dataset[index]
         sample = packed['data_samples']

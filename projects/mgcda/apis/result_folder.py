@@ -1,9 +1,12 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """What inference leaves on disk."""
+import fcntl
 import json
 import math
+import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, Iterator, List, Sequence, Union
 
 import numpy as np
 
@@ -28,12 +31,13 @@ class ResultFolder:
         <folder>/scores/NAME.npy     scores (H, W), larger = more anomalous
         <folder>/boxes.json          boxes of all images, by NAME
 
+    Several processes may write to one folder; boxes of other images than one's own stay.
+
     Args:
         folder: Where to write.
         save: What to write, of 'overlay', 'heatmap', 'scores' and 'boxes'.
         score_dtype: 'float32', or 'float16' for half the size: scores that differ by less than a 2048th part become
             equal.
-        overwrite: Forget the boxes that an earlier run left; without, those of other images stay.
 
     Raises:
         ValueError: ``save`` or ``score_dtype`` is none of these; the folder's boxes are damaged.
@@ -42,8 +46,7 @@ class ResultFolder:
     def __init__(self,
                  folder: Union[str, Path],
                  save: Sequence[str] = ('overlay', ),
-                 score_dtype: str = 'float32',
-                 overwrite: bool = False) -> None:
+                 score_dtype: str = 'float32') -> None:
         if not save or not set(save) <= set(KINDS):
             raise ValueError(f'save must name some of {", ".join(KINDS)}, got {save!r}')
         if score_dtype not in SCORE_DTYPES:
@@ -51,10 +54,10 @@ class ResultFolder:
         self.folder = Path(folder)
         self.save = tuple(save)
         self.score_dtype = score_dtype
-        self._boxes: Dict[str, Dict[str, Any]] = {}
         self._written: Dict[str, str] = {}
-        if 'boxes' in self.save and not overwrite and (self.folder / BOXES_FILE).is_file():
-            self._boxes = _read_images(self.folder / BOXES_FILE)
+        self._boxes: Dict[str, Dict[str, Any]] = {}
+        self._header: Dict[str, Any] = {}
+        self._stored = self._read_boxes().get('images', {})
 
     @property
     def pictures(self) -> List[str]:
@@ -68,14 +71,29 @@ class ResultFolder:
     def has(self, name: str) -> bool:
         """Whether all results of an image are there."""
         files = [self.path(kind, name) for kind in self.save if kind in ENDINGS]
-        return all(file.is_file() for file in files) and ('boxes' not in self.save or name in self._boxes)
+        return all(file.is_file() for file in files) and ('boxes' not in self.save or name in self._stored)
 
     def has_video(self, name: str) -> bool:
         """Whether all results of a video are there; never without pictures, which tell that it came to its end."""
         videos = [self.path(kind, name, '.mp4') for kind in self.pictures]
         scored = 'scores' not in self.save or (self.folder / 'scores' / name).is_dir()
-        boxed = 'boxes' not in self.save or any(frame.startswith(f'{name}/') for frame in self._boxes)
+        boxed = 'boxes' not in self.save or any(frame.startswith(f'{name}/') for frame in self._stored)
         return bool(videos) and all(video.is_file() for video in videos) and scored and boxed
+
+    def files(self) -> Iterator[Path]:
+        """All results in the folder, of any kind and of any run."""
+        for kind in ENDINGS:
+            yield from (file for file in (self.folder / kind).rglob('*') if file.suffix in ('.png', '.npy', '.mp4'))
+        yield self.folder / BOXES_FILE
+
+    def begin(self, header: Dict[str, Any]) -> None:
+        """Say what the boxes to be written depend on.
+
+        Raises:
+            ValueError: The folder has boxes that depend on something else.
+        """
+        self._header = json.loads(json.dumps(to_json(header), allow_nan=False))
+        self._check_header(self._read_boxes())
 
     def write(self, name: str, pictures: Dict[str, np.ndarray], result: AnomalyResult, **notes: Any) -> None:
         """Write the results of an image.
@@ -100,11 +118,40 @@ class ResultFolder:
             height, width = result.anomaly_scores.shape
             self._boxes[name] = dict(**notes, width=width, height=height, boxes=result.boxes)
 
-    def write_boxes(self, settings: Dict[str, Any]) -> None:
-        """Write the boxes of all images so far, if they are wanted, with what they depend on."""
-        if 'boxes' in self.save:
-            content = dict(format=1, **settings, images=dict(sorted(self._boxes.items())))
-            write_file(self.folder / BOXES_FILE, json.dumps(to_json(content), indent=1, allow_nan=False).encode())
+    def write_boxes(self) -> None:
+        """Write the boxes of all images so far, if they are wanted, beside those that are there already.
+
+        Raises:
+            ValueError: Another process wrote boxes that depend on something else.
+        """
+        if not self._boxes:
+            return
+        with _lock(self.folder):
+            stored = self._read_boxes()
+            self._check_header(stored)
+            images = {**stored.get('images', {}), **to_json(self._boxes)}
+            content = dict(format=1, **self._header, images=dict(sorted(images.items())))
+            write_file(self.folder / BOXES_FILE, json.dumps(content, indent=1, allow_nan=False).encode())
+
+    def _read_boxes(self) -> Dict[str, Any]:
+        """Content of the file of boxes, where they are wanted; empty where there is none."""
+        path = self.folder / BOXES_FILE
+        if 'boxes' not in self.save or not path.is_file():
+            return {}
+        try:
+            content = json.loads(path.read_bytes())
+            if not isinstance(content['images'], dict):
+                raise TypeError('"images" must be a dict')
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{path} is damaged, or of something else ({error}): delete it') from error
+        return content
+
+    def _check_header(self, stored: Dict[str, Any]) -> None:
+        header = {key: value for key, value in stored.items() if key not in ('format', 'images')}
+        other = [key for key in {**header, **self._header} if header.get(key) != self._header.get(key)]
+        if stored.get('images') and other:
+            raise ValueError(f'{self.folder / BOXES_FILE} holds boxes of other settings ({", ".join(other)}): write to '
+                             'another folder, or delete it')
 
 
 def to_json(value: Any) -> Any:
@@ -116,11 +163,14 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def _read_images(path: Path) -> Dict[str, Dict[str, Any]]:
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a block that changes a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        images = json.loads(path.read_bytes())['images']
-        if not isinstance(images, dict):
-            raise TypeError('"images" must be a dict')
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is damaged, or of something else ({error}): delete it') from error
-    return images
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which unlocks
