@@ -32,6 +32,11 @@ OTHER_KEYS = frozenset({
 HELPER_KEYS = frozenset({'train_pipeline', 'val_pipeline', 'test_pipeline'})
 # Hooks that the runner registers by itself, unless the config says None.
 RUNNER_HOOKS = frozenset({'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'})
+# What the launchers set, by the names of torch.distributed.
+RANKS = dict(
+    slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
+    mpi=dict(
+        RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE', LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'))
 REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
                    'torchvision://', 'modelzoo://', 'pavi://')
 
@@ -156,7 +161,12 @@ def guard_checkpoints(cfg: Config) -> None:
 
 
 def prepare_launcher(cfg: Config) -> None:
-    """Without a GPU, start gloo (mmengine's own start needs a GPU) and have the model wrapped for the CPU."""
+    """Without a GPU, start gloo (mmengine's own start needs a GPU) and have the model wrapped for the CPU.
+
+    Raises:
+        ValueError: The launcher did not start this process.
+    """
+    check_launcher(cfg.launcher)
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return
     start_gloo(cfg.launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800))
@@ -181,6 +191,7 @@ def start_gloo(launcher: str, timeout: int = 1800) -> None:
 
 def start_processes(launcher: str) -> None:
     """Start the process group of the launcher: NCCL where there is a GPU, gloo elsewhere."""
+    check_launcher(launcher)
     if not torch.cuda.is_available():
         start_gloo(launcher)
     elif launcher != 'none' and not is_distributed():
@@ -197,19 +208,25 @@ def stop_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that did not start this process.
+
+    Raises:
+        ValueError: A variable that it sets is not there.
+    """
+    missing = [name for name in RANKS.get(launcher, {}).values() if name not in os.environ]
+    if missing:
+        raise ValueError(f'--launcher {launcher} needs {", ".join(missing)} in the environment: start the tool by '
+                         f'{"srun" if launcher == "slurm" else "mpirun"}, which sets it, or leave --launcher out')
+
+
 def export_ranks(launcher: str) -> None:
     """Name rank, world size and the address of rank 0 as torch.distributed expects them; torchrun has done so."""
     env = os.environ
-    if launcher == 'slurm':
-        ranks = dict(
-            RANK=env['SLURM_PROCID'], WORLD_SIZE=env['SLURM_NTASKS'], LOCAL_RANK=env.get('SLURM_LOCALID', '0'))
-    elif launcher == 'mpi':
-        ranks = dict(
-            RANK=env['OMPI_COMM_WORLD_RANK'],
-            WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
-            LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'])
-    else:
+    if launcher not in RANKS:
         return
+    check_launcher(launcher)
+    ranks = {name: env[variable] for name, variable in RANKS[launcher].items()}
     env.update(ranks)
     env.setdefault('MASTER_PORT', '29500')
     if 'MASTER_ADDR' not in env:

@@ -167,6 +167,12 @@ class TestArguments:
         load_tool('tools/test.py').parse_args(['config.py', 'c.pth', f'{flag}=5'])
         assert os.environ['LOCAL_RANK'] == '3'
 
+    @pytest.mark.parametrize('launcher, variable', [('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')])
+    def test_a_launcher_that_did_not_start_the_tool(self, run, monkeypatch, launcher, variable) -> None:
+        monkeypatch.delenv(variable, raising=False)
+        with pytest.raises(ValueError, match=f'--launcher {launcher} needs {variable}.* in the environment'):
+            run.train('--launcher', launcher)
+
     @pytest.mark.parametrize('tool', ['train', 'test'])
     def test_all_arguments_of_the_stock_tools_are_taken(self, tool) -> None:
         stock = Path(mmseg.__file__).parent / f'.mim/tools/{tool}.py'
