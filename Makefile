@@ -34,4 +34,5 @@ clean:
 	find configs projects tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
+	@[ ! -e '$(VENV)' ] || [ -f '$(VENV)/pyvenv.cfg' ] || { echo '$(VENV) is no virtual environment' >&2; exit 1; }
 	rm -rf '$(VENV)'

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -103,13 +104,49 @@ def test_interrupted_set_up_is_not_taken_for_done(checkout: Path) -> None:
     assert '.venv is ready' in run_setup(checkout).stdout
 
 
-def test_environment_without_pip_is_made_anew(checkout: Path) -> None:
+@pytest.mark.parametrize('runs', [True, False])
+def test_environment_without_pip_gets_it_or_is_made_anew(checkout: Path, runs: bool) -> None:
+    pytest.importorskip('ensurepip')
     venv.create(checkout / '.venv', with_pip=False)
     (checkout / '.venv/leftover').touch()
+    if not runs:
+        (checkout / '.venv/bin/python').unlink()
     run_setup(checkout, PIP_NO_INDEX='1', PIP_FIND_LINKS='')  # may fail at the build of mgcda, offline
-    assert not (checkout / '.venv/leftover').exists()
+    assert (checkout / '.venv/leftover').exists() == runs
     assert subprocess.run([checkout / '.venv/bin/python', '-m', 'pip', '--version'],
                           capture_output=True).returncode == 0
+
+
+def test_folders_that_are_no_environment_are_left_alone(checkout: Path, repo_root: Path) -> None:
+    shutil.copy(repo_root / 'Makefile', checkout)
+    for name in ('configs', 'projects', 'tests', 'precious', 'env'):
+        (checkout / name).mkdir()
+    (checkout / 'precious/file').touch()
+    result = run_setup(checkout, VENV='precious')
+    assert result.returncode != 0 and 'VENV=precious exists and is no virtual environment' in result.stderr
+    venv.create(checkout / 'env', with_pip=False)
+    for name, code in (('precious', 2), ('env', 0), ('none', 0)):
+        assert subprocess.run(['make', 'distclean', f'VENV={name}'], cwd=checkout, capture_output=True).returncode == code
+    assert (checkout / 'precious/file').is_file() and not (checkout / 'env').exists()
+
+
+def test_cdpath_leads_nowhere_else(repo_root: Path, tmp_path: Path) -> None:
+    (tmp_path / 'tools').mkdir()
+    printed = subprocess.run(['bash', '-c', '. tools/launch_env.sh; echo "$ROOT"'],
+                             cwd=repo_root, env={**os.environ, 'CDPATH': str(tmp_path)}, capture_output=True, text=True)
+    assert printed.stdout == f'{repo_root}\n'
+
+
+def test_source_distribution_has_what_its_setup_reads(repo_root: Path, tmp_path: Path) -> None:
+    names = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'requirements.txt', 'constraints.txt', 'README.md', 'LICENSE',
+             'projects/mgcda/version.py', 'projects/mgcda/__init__.py')
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repo_root / name, tmp_path / name)
+    subprocess.run([sys.executable, 'setup.py', '-q', 'sdist'], cwd=tmp_path, check=True, capture_output=True)
+    with tarfile.open(tmp_path / f'dist/mgcda-{__version__}.tar.gz') as archive:
+        packed = {name.partition('/')[2] for name in archive.getnames()}
+    assert set(names) <= packed
 
 
 def test_unsuitable_python_is_named(checkout: Path) -> None:

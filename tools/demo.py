@@ -5,11 +5,13 @@
     python tools/demo.py --seeds 0 1 2 3 4     # mean and spread over five
 
 It is the study ``configs/studies/toy.py`` of ``tools/run_study.py``, and a sheet of pictures. What is done is not done
-again: an interrupted demo goes on where it stopped, ``--fresh`` starts over.
+again: an interrupted demo goes on where it stopped, ``--fresh`` starts over and leaves other trainings alone.
 """
 import argparse
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ import numpy as np
 import run_study
 import torch
 from mmseg.utils import get_palette
+from study_utils import Study, read_study
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
@@ -26,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/toy')
 WORK = Path('work_dirs/toy')
 STUDY = 'configs/studies/toy.py'
+SHEET = 'sheet.png'
 SHOWN = (('ToyRoadAnomaly', 'road_anomaly/frames', (2, 9, 17)), ('ToyFishyscapes', 'fishyscapes/original', (1, 8, 14)))
 
 
@@ -35,6 +39,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='training seeds of the compared networks')
     parser.add_argument('--fresh', action='store_true', help='forget what an earlier demo has done')
     return parser.parse_args()
+
+
+def forget(study: Study, data: Path) -> None:
+    """Remove what a demo made of its data: runs of all seeds, table, pictures, maps and composites."""
+    folders = {job.folder.parent if job.folder.name.startswith('seed') else job.folder for job in study.jobs}
+    for folder in (*folders, data / 'maps', data / 'anomaly_mix'):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for name in (f'{study.name}.md', f'{study.name}.csv', SHEET):
+        (study.work_dir / name).unlink(missing_ok=True)
 
 
 def draw_sheet(folder: str, path: Path) -> None:
@@ -78,11 +92,12 @@ def main() -> None:
     args = parse_args()
     os.chdir(ROOT)
     if args.fresh:
-        for folder in (DATA, WORK):
-            shutil.rmtree(folder, ignore_errors=True)
+        # Complete streets of the same arguments stay; others are replaced.
+        subprocess.run([sys.executable, 'tools/dataset_converters/toy_streets.py', str(DATA), '--force'], check=True)
+        forget(read_study(STUDY), DATA)
     without_gpu = [] if torch.cuda.is_available() else ['--jobs', '2']
     run_study.main([STUDY, '--seeds', *map(str, args.seeds), *without_gpu])
-    sheet = WORK / 'sheet.png'
+    sheet = WORK / SHEET
     draw_sheet(f'mgcda/seed{args.seeds[0]}', sheet)
     print(f'Pictures: {sheet.resolve()}', flush=True)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from launch_utils import read_config
 from mmengine.config import Config, DictAction
 from mmengine.utils import ProgressBar
 from PIL import Image
@@ -194,11 +195,7 @@ def export_fishyscapes(args: argparse.Namespace) -> None:
         raise ValueError(f'{out} exists already: name another folder')
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint {args.checkpoint} does not exist')
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(f'config {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if not cfg.get('model') or not cfg.get('test_dataloader'):
         raise ValueError(f'{args.config} must have a model and a test_dataloader, whose pipeline loads images')
     performance = None if args.results is None else validation_performance(args.results)

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 # Sourced by the launchers: sets PYTHON and PYTHONPATH, and usage(). An active environment goes before .venv.
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$ROOT/.venv/bin/python" ]; then
         PYTHON=$ROOT/.venv/bin/python

@@ -3,7 +3,7 @@
 # Makes the virtual environment $VENV (default .venv), or repairs it, or finds in a moment that nothing is to do.
 # PYTHON names the interpreter to make it with; without it, the first suitable one on PATH is taken.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
@@ -43,12 +43,17 @@ stamp() {
     "$VENV/bin/python" -c 'import sys; print(sys.version)' && pwd && cat "${INPUTS[@]}" | sha256sum
 }
 
+has_pip() { "$VENV/bin/python" -m pip --version >/dev/null 2>&1; }
+
 is_ready() {
     [ -f "$STAMP" ] && [ "$(stamp 2>/dev/null)" = "$(cat "$STAMP")" ]
 }
 
 make_venv() {
     local python=$1
+    if [ -e "$VENV" ] && [ ! -f "$VENV/pyvenv.cfg" ] && [ -n "$(ls -A "$VENV")" ]; then
+        die "VENV=$VENV exists and is no virtual environment (it has no pyvenv.cfg): name another folder, or remove it"
+    fi
     say "making $VENV with $python ($("$python" --version 2>&1))"
     rm -rf "$VENV"
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -80,7 +85,8 @@ if command -v flock >/dev/null 2>&1; then
 fi
 
 rm -f "$STAMP"
-if [ -d "$VENV" ] && "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+# An environment that was made without pip gets it; one that does not run is made anew.
+if has_pip || { [ -f "$VENV/pyvenv.cfg" ] && "$VENV/bin/python" -m ensurepip >/dev/null 2>&1 && has_pip; }; then
     say "repairing or updating $VENV"
 else
     python=$(find_python)

@@ -208,6 +208,9 @@ model = dict(
         with pytest.raises(ValueError, match='must have a model and a test_dataloader'):
             export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--cfg-options',
                     'test_dataloader=None'])
+        with pytest.raises(ValueError, match="no key 'modle', did you mean 'model'"):
+            export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--cfg-options',
+                    'modle.score=msp'])
         data_set = dict(num_images=99, num_normal=1, num_anomaly=1, metrics=dict(AP=79.25, FPR95=2.5))
         for name, protocol, message in (('FS_Static', 'fishyscapes', r"no FS_LostAndFound, but \['FS_Static'\]"),
                                         ('FS_LostAndFound', 'pebal', "the protocol 'pebal'; the validation goes by"),
