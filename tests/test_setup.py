@@ -126,7 +126,8 @@ def test_folders_that_are_no_environment_are_left_alone(checkout: Path, repo_roo
     assert result.returncode != 0 and 'VENV=precious exists and is no virtual environment' in result.stderr
     venv.create(checkout / 'env', with_pip=False)
     for name, code in (('precious', 2), ('env', 0), ('none', 0)):
-        assert subprocess.run(['make', 'distclean', f'VENV={name}'], cwd=checkout, capture_output=True).returncode == code
+        cleaned = subprocess.run(['make', 'distclean', f'VENV={name}'], cwd=checkout, capture_output=True)
+        assert cleaned.returncode == code
     assert (checkout / 'precious/file').is_file() and not (checkout / 'env').exists()
 
 

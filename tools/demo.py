@@ -71,8 +71,8 @@ def draw_sheet(folder: str, path: Path) -> None:
         colours[label == 255] = 110
         colours[(label == 1) | (label == 2)] = (230, 60, 30)
         scores = np.load(WORK / folder / 'test' / benchmark / f'{image_file.stem}.npy').squeeze()
-        pictures = (cv2.imread(str(image_file))[..., ::-1],
-                    cv2.imread(str(maps / 'synthesis' / f'{image_file.stem}.png'))[..., ::-1], palette[semantic], colours)
+        synthesis = cv2.imread(str(maps / 'synthesis' / f'{image_file.stem}.png'))
+        pictures = (cv2.imread(str(image_file))[..., ::-1], synthesis[..., ::-1], palette[semantic], colours)
         for axis, picture in zip(row, pictures):
             axis.imshow(picture)
         row[-1].imshow(1 / (1 + np.exp(-scores.astype(np.float32))), cmap='inferno', vmin=0, vmax=1)
