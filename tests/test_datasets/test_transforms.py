@@ -5,7 +5,7 @@ import torch
 from mmengine.dataset import Compose
 
 from mgcda.datasets import (MAP_KINDS, LoadAnomalyAnnotations, LoadDissimilarityMaps, LoadImage,
-                            PackDissimilarityInputs, map_files)
+                            PackDissimilarityInputs, PasteObjects, map_files)
 
 H, W = 12, 20
 
@@ -32,6 +32,25 @@ def test_labels_are_mapped(sample):
     assert results['gt_seg_map'].dtype == np.uint8
     np.testing.assert_array_equal(results['label_ids'], label)
     assert results['seg_fields'] == ['gt_seg_map', 'label_ids']
+
+
+def test_objects_are_pasted_into_float_images():
+    class OneObject:
+
+        def __len__(self):
+            return 1
+
+        def box_size(self, index):
+            return 4, 4
+
+        def crop(self, index, size):
+            return np.full((size[1], size[0], 3), 255, np.uint8), np.eye(size[1], size[0], dtype=np.uint8)
+
+    for dtype in (np.uint8, np.float32):
+        image, target = np.zeros((H, W, 3), dtype), np.zeros((H, W), np.uint8)
+        PasteObjects(num_objects=1)(dict(img=image, gt_seg_map=target, objects=OneObject()))
+        assert target.any() and image.dtype == dtype
+        np.testing.assert_array_equal(image, 255 * np.repeat(target[..., None], 3, 2))
 
 
 def test_label_value_outside_the_contract(sample):

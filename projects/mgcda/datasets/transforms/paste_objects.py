@@ -103,9 +103,9 @@ class PasteObjects(BaseTransform):
         if np.random.random() < self.flip_prob:
             crop, mask = cv2.flip(crop, 1), cv2.flip(mask, 1)
         x, y = self._place(size, (width, height), road)
-        window = slice(y, y + size[1]), slice(x, x + size[0])
-        cv2.copyTo(crop, mask, image[window])
-        target[window][mask > 0] = mark
+        window, inside = (slice(y, y + size[1]), slice(x, x + size[0])), mask > 0
+        np.copyto(image[window], crop, where=inside[..., None])
+        target[window][inside] = mark
 
     def _place(self, size: Tuple[int, int], image_size: Tuple[int, int],
                road: Optional[np.ndarray]) -> Tuple[int, int]:
