@@ -89,7 +89,7 @@ def test_values_of_predicted_classes_of_another_form_are_refused(tmp_path, conte
 
 def test_predicted_classes_of_other_images_or_labels_are_named():
     methods = dict(A=segmentation(), B=segmentation(num_images=500), C=segmentation(num_images=500, num_pixels=7))
-    assert differences(methods, ['Cityscapes']) == [
+    assert differences(methods, ['Cityscapes'], dict(Cityscapes=500)) == [
         'Cityscapes has 500 images, but 2 were used for A: these results do not compare with others.',
         'The results on Cityscapes are of other images or labels: A 100 pixels with a class, B 100 pixels with a '
         'class, C 7 pixels with a class.'
@@ -146,15 +146,17 @@ def test_differences_of_methods(tmp_path):
     methods = dict(
         a=of(RoadAnomaly21=(10, 5, 5), Own=(3, 5, 5), LostAndFound_test=(1203, 1, 1)),
         b=of(RoadAnomaly21=(9, 5, 5), Own=(3, 5, 4), **{'FS_Static@256x512': (1030, 2, 3)}))
-    assert differences(methods, ['RoadAnomaly21']) == [
+    official = dict(RoadAnomaly21=10, LostAndFound_test=1203, FS_Static=30)
+    assert differences(methods, ['RoadAnomaly21'], official) == [
         'RoadAnomaly21 has 10 images, but 9 were used for b: these results do not compare with others.'
     ]
-    assert differences(methods, ['Own']) == [
+    assert differences(methods, ['Own'], official) == [
         'The results on Own are of other images or labels: a 5 normal and 5 anomaly pixels, b 5 normal and 4 anomaly '
         'pixels.'
     ]
-    assert differences(methods, ['LostAndFound_test', 'Absent']) == []
-    assert differences(methods, ['FS_Static@256x512'])[0].startswith('FS_Static@256x512 has 30 images, but 1030 were')
+    assert differences(methods, ['LostAndFound_test', 'Absent'], official) == []
+    reduced = differences(methods, ['FS_Static@256x512'], official)
+    assert reduced[0].startswith('FS_Static@256x512 has 30 images, but 1030 were')
 
 
 def test_methods_have_names_of_their_own(tmp_path):

@@ -29,6 +29,7 @@ from launch_utils import read_config  # noqa: E402
 
 from mgcda.datasets import AnomalyDataset  # noqa: E402
 from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
+from mgcda.datasets.official import official_num_images  # noqa: E402
 from mgcda.evaluation import AnomalyMetric  # noqa: E402
 from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES  # noqa: E402
 from mgcda.evaluation.curves import MODES, PROTOCOLS  # noqa: E402
@@ -193,7 +194,7 @@ def evaluate(sets: Sequence[ScoredImages], args: argparse.Namespace) -> Dict[str
         print()
         results = metric.evaluate(len(images))
         content = read_results(os.path.join(folder, 'results.json'))
-        print(*differences({args.scores: content}, list(content['data_sets'])), sep='\n')
+        print(*differences({args.scores: content}, list(content['data_sets']), official_num_images()), sep='\n')
         if args.out:
             write_results(args.out, content)
         if args.per_image:

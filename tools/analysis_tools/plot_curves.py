@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
+from mgcda.datasets.official import official_num_images  # noqa: E402
 from mgcda.evaluation.results import differences, read_methods  # noqa: E402
 from mgcda.files import write_file  # noqa: E402
 
@@ -139,7 +140,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         figure.savefig(picture, format=Path(args.out).suffix[1:].lower(), dpi=args.dpi, metadata=metadata)
         plt.close(figure)
     write_file(args.out, picture.getvalue())
-    print(*differences(methods, [args.dataset]), f'written to {args.out}', sep='\n')
+    print(*differences(methods, [args.dataset], official_num_images()), f'written to {args.out}', sep='\n')
 
 
 if __name__ == '__main__':

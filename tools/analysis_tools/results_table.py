@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
 with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are imported, and the table goes there
+    from mgcda.datasets.official import official_num_images
     from mgcda.evaluation.published import read_published
     from mgcda.evaluation.results import differences, read_methods
     from mgcda.files import write_file
@@ -285,7 +286,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     columns = find_columns(rows, args.metrics, args.data_sets)
     shown = {name for name, _ in columns}
     rows = [row for row in rows if row.source is None or shown & row.values.keys()]
-    remarks = differences(methods, [name for name, _ in columns])
+    remarks = differences(methods, [name for name, _ in columns], official_num_images())
     text = FORMATS[args.format](rows, columns, notes)
     if args.format == 'markdown':
         text += ''.join(f'\n{remark}\n' for remark in remarks)

@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
-from mgcda.datasets.official import official_num_images
 from mgcda.files import write_file
 
 #: Version of the layout of the file.
@@ -78,17 +77,19 @@ def read_methods(paths: Sequence[Union[str, Path]], names: Optional[Sequence[str
     return {name: read_results(path) for name, path in zip(names, paths)}
 
 
-def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str]) -> List[str]:
+def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str],
+                official: Mapping[str, int]) -> List[str]:
     """What keeps results from being compared, beside protocols: incomplete benchmarks, and other images or labels.
 
     Args:
         results: Method -> its results, as :func:`read_results` gives them.
         data_sets: Those to look at.
+        official: Images of the complete benchmarks, by name.
 
     Returns:
         A sentence for each thing.
     """
-    found, official = [], official_num_images()
+    found = []
     for name in data_sets:
         entries = {method: content[part][name] for method, content in results.items()
                    for part in PARTS if name in content.get(part, {})}
