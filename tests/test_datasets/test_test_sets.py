@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mgcda.datasets import FishyscapesDataset, RoadAnomalyDataset, SynBoostDataset
+from mgcda.datasets import AnomalyDataset, FishyscapesDataset, RoadAnomalyDataset, SMIYCDataset, SynBoostDataset
 from mgcda.labels import ANOMALY_METAINFO
 
 H, W = 8, 10
@@ -231,6 +231,42 @@ def test_synboost_folders(synboost):
         assert sample['data_samples'].domain == 0
     with_void = SynBoostDataset(data_root=str(synboost), labels='labels_with_void_no_ego', pipeline=pipeline)
     np.testing.assert_array_equal(targets(with_void[0]), label_of(0, 1, 255))
+
+
+def test_synboost_listed_images(synboost):
+    (synboost / 'list.txt').write_text('original_2\noriginal_1\n')
+    dataset = SynBoostDataset(data_root=str(synboost), ann_file='list.txt')
+    for info, i in zip(dataset, (1, 2), strict=True):
+        paths = [info['img_path'], info['seg_map_path'], *info['map_paths'].values()]
+        assert len(paths) == 7 and all(path.endswith(f'_{i}.png') for path in paths)
+    plain = AnomalyDataset(
+        data_root=str(synboost), data_prefix=dict(img_path='original', seg_map_path='labels'), pair_by='order',
+        ann_file='list.txt')
+    assert [info['seg_map_path'][-5:] for info in plain] == ['1.png', '2.png']
+    (synboost / 'labels/labels_0.png').unlink()
+    with pytest.raises(ValueError, match='3 images but 2 label files'):
+        SynBoostDataset(data_root=str(synboost), ann_file='list.txt')
+
+
+@pytest.mark.parametrize('dataset, options', [(RoadAnomalyDataset, dict(layout='images')), (FishyscapesDataset, dict()),
+                                              (SMIYCDataset, dict(track='RoadAnomaly21'))])
+def test_no_data_root(tmp_path, write_image, monkeypatch, dataset, options):
+    write_image(tmp_path / 'images/validation_1.png', np.zeros((H, W, 3), np.uint8))
+    write_image(tmp_path / 'labels_masks/validation_1.png', label_of(0, 1))
+    monkeypatch.chdir(tmp_path)
+    assert len(dataset(data_root=None, **{**options, 'layout': 'auto'})) == 1
+
+
+def test_negative_indices_in_test_mode(synboost):
+    dataset = SynBoostDataset(
+        data_root=str(synboost), test_mode=True,
+        pipeline=[dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='RandomFlip', prob=0.5)])
+    for index in range(3):
+        flips = dataset[index]['flip'], dataset[index - 3]['flip']
+        assert dataset[index - 3]['img_path'] == dataset[index]['img_path'] and flips[0] == flips[1]
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            dataset[index]
 
 
 def test_synboost_errors(synboost):

@@ -113,8 +113,11 @@ class AnomalyDataset(BaseSegDataset):
 
     def find_images(self) -> Dict[str, str]:
         """Images of the data set: name -> path relative to the image folder."""
-        images = list_files(self.data_prefix['img_path'], self.img_suffix, 'images', self.RECURSIVE)
-        return self.select(images, self.listed_names())
+        return self.select(self.all_images(), self.listed_names())
+
+    def all_images(self) -> Dict[str, str]:
+        """Images of the folder, whether or not they are used: name -> path relative to it."""
+        return list_files(self.data_prefix['img_path'], self.img_suffix, 'images', self.RECURSIVE)
 
     def listed_names(self) -> Optional[List[str]]:
         """Names in ``ann_file``, or None where there is no list."""
@@ -141,11 +144,16 @@ class AnomalyDataset(BaseSegDataset):
 
     def find_pairs(self) -> List[Tuple[str, str]]:
         """Pairs of image and label, each relative to its folder."""
-        images, labels = self.find_images(), self.find_labels()
-        if self.listed_names() is not None:
-            labels = {name: path for name, path in labels.items() if name in images}
-        pair = pair_by_name if self.pair_by == 'name' else pair_by_order
-        return pair(images, labels, 'label file', self.data_prefix['seg_map_path'], self.refuse)
+        images, labels, folder = self.find_images(), self.find_labels(), self.data_prefix['seg_map_path']
+        listed = self.listed_names() is not None
+        if self.pair_by == 'name':
+            if listed:
+                labels = {name: path for name, path in labels.items() if name in images}
+            return pair_by_name(images, labels, 'label file', folder, self.refuse)
+        # Only whole folders sort alike.
+        chosen, images = set(images.values()), self.all_images() if listed else images
+        pairs = pair_by_order(images, labels, 'label file', folder, self.refuse)
+        return [pair for pair in pairs if pair[0] in chosen]
 
     def find_maps(self, image_paths: Sequence[str]) -> List[Dict[str, str]]:
         """Paths of the maps of each image, those that exist; none may be missing."""
@@ -192,5 +200,6 @@ class AnomalyDataset(BaseSegDataset):
     def __getitem__(self, idx: int) -> dict:
         if not (isinstance(idx, SampleKey) or self.test_mode):
             return super().__getitem__(idx)
-        with keyed_random(SampleKey.of(idx)):
-            return super().__getitem__(int(idx))
+        key = idx if isinstance(idx, SampleKey) else SampleKey(range(len(self))[idx])
+        with keyed_random(key):
+            return super().__getitem__(int(key))

@@ -1,7 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Finding the files of a data set and pairing them up."""
 import os
-from typing import Callable, Dict, List, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 #: What is done with a problem of a data set: raising it, or, to find more of them, noting it.
 Refuse = Callable[[str], None]
@@ -45,11 +45,11 @@ def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recu
     return dict(sorted(found.items()))
 
 
-def find_layout(data_root: str, layouts: Dict[str, dict]) -> str:
+def find_layout(data_root: Optional[str], layouts: Dict[str, dict]) -> str:
     """Name of the first layout whose folder ``data_prefix.img_path`` is below ``data_root``, or of the first of all."""
     present = (
         name for name, layout in layouts.items()
-        if os.path.isdir(os.path.join(data_root, layout['data_prefix']['img_path'])))
+        if os.path.isdir(os.path.join(data_root or '', layout['data_prefix']['img_path'])))
     return next(present, next(iter(layouts)))
 
 

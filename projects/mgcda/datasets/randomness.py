@@ -41,7 +41,7 @@ class SampleKey(int):
 @contextmanager
 def keyed_random(key: SampleKey) -> Iterator[None]:
     """Seed Python's, NumPy's and torch's CPU generators from the key inside the block, and restore them after it."""
-    words = np.random.SeedSequence([key.seed, key.position, abs(int(key))]).generate_state(4)
+    words = np.random.SeedSequence([key.seed, key.position, int(key)]).generate_state(4)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(int(words[0]))
     np.random.seed(words[1])

@@ -45,11 +45,12 @@ class SynBoostDataset(AnomalyDataset):
 
     def find_maps(self, image_paths: Sequence[str]) -> List[Dict[str, str]]:
         """Paths of the maps of each image: the files that sort like it."""
-        images = {os.path.splitext(path)[0]: path for path in image_paths}
-        maps: List[Dict[str, str]] = [{} for _ in image_paths]
+        images, maps = self.all_images(), [{} for _ in image_paths]
         for kind, name in _MAP_FOLDERS.items():
             folder = os.path.join(self.maps_root, name)
             files = list_files(folder, self.img_suffix, f'{kind} maps')
-            for paths, (_, path) in zip(maps, pair_by_order(images, files, f'{kind} map', folder, self.refuse)):
-                paths[kind] = os.path.join(folder, path)
+            pairs = dict(pair_by_order(images, files, f'{kind} map', folder, self.refuse))
+            for paths, image in zip(maps, image_paths):
+                if image in pairs:
+                    paths[kind] = os.path.join(folder, pairs[image])
         return maps
