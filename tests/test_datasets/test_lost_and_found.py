@@ -70,6 +70,24 @@ def test_no_known(complete, frames):
     assert not dataset.unlabelled_images
 
 
+def test_no_known_from_a_list_of_the_complete_set(complete, frames, tmp_path):
+    (tmp_path / 'list.txt').write_text('\n'.join([frames[190], frames[UNLABELLED[8]]]))
+    options = dict(data_root=str(complete), split='test_no_known', ann_file=str(tmp_path / 'list.txt'))
+    with pytest.raises(ValueError, match=f'lists 1 frames that test-NoKnown leaves out: {frames[UNLABELLED[8]]}'):
+        LostAndFoundDataset(**options)
+
+
+def test_a_problem_is_noted_once(part, frames):
+    name, noted = frames[99], []
+    (part / 'leftImg8bit/test/other').mkdir()
+    os.link(part / f'leftImg8bit/test/{name[:-14]}/{name}_leftImg8bit.png',
+            part / f'leftImg8bit/test/other/{name}_leftImg8bit.png')
+    dataset = LostAndFoundDataset(data_root=str(part), lazy_init=True)
+    dataset.refuse = noted.append
+    assert len(dataset.load_data_list()) == 100
+    assert len(noted) == 1 and 'two images of the same name' in noted[0]
+
+
 @pytest.fixture
 def part(complete, tmp_path, frames):
     """The first hundred frames of the complete set, which are no complete test set."""

@@ -7,7 +7,7 @@ from mmseg.registry import DATASETS
 from mgcda.labels import ANOMALY, IGNORE, NORMAL
 
 from .anomaly_dataset import AnomalyDataset
-from .pairing import by_base_name, list_files, listing
+from .pairing import by_base_name, list_files, listing, pair_by_name
 
 #: 0 void, 1 (road) normal, 2 to 200 obstacle, anything else void.
 LABEL_MAP = {value: NORMAL if value == 1 else ANOMALY if 2 <= value <= 200 else IGNORE for value in range(256)}
@@ -87,26 +87,31 @@ class LostAndFoundDataset(AnomalyDataset):
 
     def find_images(self) -> Dict[str, str]:
         """Frames of the split."""
-        frames, listed = self.find_frames(), self.listed_names()
+        return self._of_split(self.find_frames())
+
+    def _of_split(self, frames: Dict[str, str]) -> Dict[str, str]:
+        """Those of all frames that are of the split, and listed where there is a list."""
+        listed = self.listed_names()
         if self.split != 'test_no_known':
             return self.select(frames, listed)
-        known = [name for name in listed or () if name.startswith(KNOWN_OBJECTS)]
-        if known:
-            self.refuse(f'ann_file {self.ann_file} lists {len(known)} frames that test-NoKnown leaves out: '
-                        f'{listing(known)}')
-        if listed is None and len(frames) != NUM_TEST_FRAMES:
+        complete = len(frames) == NUM_TEST_FRAMES
+        unlabelled = {list(frames)[i] for i in UNLABELLED_FRAMES} if complete else set()
+        left_out = {name for name in (*frames, *(listed or ())) if name.startswith(KNOWN_OBJECTS)} | unlabelled
+        wrong = [name for name in listed or () if name in left_out]
+        if wrong:
+            self.refuse(f'ann_file {self.ann_file} lists {len(wrong)} frames that test-NoKnown leaves out: '
+                        f'{listing(wrong)}')
+        if listed is None and not complete:
             raise ValueError(f'{self.data_prefix["img_path"]} holds {len(frames)} images, but test-NoKnown is defined '
                              f'by positions among the {NUM_TEST_FRAMES} test frames: complete the folder, or name the '
                              'frames in ann_file')
-        if listed is None:
-            unlabelled = {list(frames)[i] for i in UNLABELLED_FRAMES}
-            frames = {name: path for name, path in frames.items() if name not in unlabelled}
-        frames = {name: path for name, path in frames.items() if not name.startswith(KNOWN_OBJECTS)}
-        return self.select(frames, None if listed is None else [name for name in listed if name not in known])
+        frames = {name: path for name, path in frames.items() if name not in left_out}
+        return self.select(frames, None if listed is None else [name for name in listed if name not in left_out])
 
-    def find_labels(self) -> Dict[str, str]:
-        """Labels of the frames of the split; labels that have no image at all are kept, and refused later."""
-        folder = self.data_prefix['seg_map_path']
-        labels = by_base_name(super().find_labels(), 'label files', folder, self.refuse)
-        left_out = self.find_frames().keys() - self.find_images().keys()
-        return {name: path for name, path in labels.items() if name not in left_out}
+    def find_pairs(self) -> List[Tuple[str, str]]:
+        """Pairs of frame and label; labels of frames outside the split do not count, those without any are refused."""
+        frames, folder = self.find_frames(), self.data_prefix['seg_map_path']
+        images = self._of_split(frames)
+        labels = by_base_name(self.find_labels(), 'label files', folder, self.refuse)
+        labels = {name: path for name, path in labels.items() if name in images or name not in frames}
+        return pair_by_name(images, labels, 'label file', folder, self.refuse)
