@@ -59,6 +59,13 @@ def test_the_named_score_is_the_margin():
     assert two.evaluate(1) == {'val/One/cross_entropy': one.evaluate(1)['One/cross_entropy']}
 
 
+def test_samples_of_no_named_benchmark():
+    metric, nameless = METRICS.build(dict(type='AnomalyLoss')), sample(*random_pair(0))
+    del nameless['dataset_name']
+    metric.process(None, [nameless])
+    assert list(metric.evaluate(1)) == ['anomaly/cross_entropy']
+
+
 def test_what_is_wrong_is_named():
     for weights in ((1, ), (1, 0)):
         with pytest.raises(ValueError, match='two positive numbers'):
@@ -66,6 +73,10 @@ def test_what_is_wrong_is_named():
     metric = METRICS.build(dict(type='AnomalyLoss', score='logit_margin'))
     with pytest.raises(ValueError, match="a: .*not the score 'logit_margin'"):
         metric.process(None, [sample(*random_pair(0))])
+    without = sample(*random_pair(0), score_names=('logit_margin', ))
+    del without['anomaly_scores']
+    with pytest.raises(ValueError, match="a: .*not the score 'logit_margin'"):
+        metric.process(None, [without])
     without = sample(*random_pair(0), score_names=('logit_margin', ))
     del without['gt_sem_seg']
     with pytest.raises(ValueError, match='a: the sample has no labels'):

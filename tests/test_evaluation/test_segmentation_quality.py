@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 
 from mgcda.evaluation import AnomalyMetric
 from mgcda.evaluation.results import read_results
+from mgcda.evaluation.segmentation_quality import SegmentationQuality
 
 CLASSES = ('road', 'pole', 'sky', 'train', 'car')
 #: Neither labels nor predictions have the class `train`, and no label has the class `sky`.
@@ -206,3 +207,16 @@ def test_two_processes_agree_with_one(tmp_path):
         for name in ('msp', 'energy'):
             path = f'{name}/results.json'
             assert (tmp_path / str(number) / path).read_bytes() == (tmp_path / 'alone' / path).read_bytes()
+
+
+def test_large_images_are_counted_to_the_pixel():
+    """A sum of ones in float32 ends at 2**24."""
+    num_pixels, num_threads = 2**24 + 1000, torch.get_num_threads()
+    plane = torch.zeros(1, 1, num_pixels, dtype=torch.uint8)
+    quality = SegmentationQuality()
+    torch.set_num_threads(1)
+    try:
+        quality.count('Large', dict(label_classes=('road', 'sky'), pred_sem_seg=dict(data=plane)), plane)
+    finally:
+        torch.set_num_threads(num_threads)
+    assert quality.compute()['Large']['num_pixels'] == num_pixels

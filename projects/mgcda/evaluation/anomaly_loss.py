@@ -8,6 +8,8 @@ from mmseg.registry import METRICS
 
 from mgcda.labels import ANOMALY, NORMAL
 
+from .anomaly_metric import DEFAULT_DATASET_NAME
+
 #: Key of the results; of a name with 'loss' in it MMEngine would log the mean over all validations so far.
 KEY = 'cross_entropy'
 
@@ -53,8 +55,8 @@ class AnomalyLoss(BaseMetric):
         for sample in data_samples:
             if sample.get('label_classes'):
                 continue
-            name, img_path = sample['dataset_name'], str(sample['img_path'])
-            names = tuple(sample.get('score_names') or (None, ))
+            name, img_path = sample.get('dataset_name') or DEFAULT_DATASET_NAME, str(sample.get('img_path'))
+            names = tuple(sample.get('score_names') or (None, )) if 'anomaly_scores' in sample else ()
             if self.score not in names or 'gt_sem_seg' not in sample:
                 raise ValueError(f'{img_path}: the sample has no labels, or not the score {self.score!r}; it has the '
                                  f'scores {names}')

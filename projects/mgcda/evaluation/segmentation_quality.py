@@ -10,6 +10,8 @@ from torch import Tensor
 from mgcda.labels import IGNORE
 
 METRICS = ('mIoU', 'mAcc', 'aAcc')
+# Pixels that are counted together: IoUMetric counts in float32, which is exact up to here.
+_BLOCK = 2**24
 
 
 class SegmentationQuality:
@@ -48,8 +50,8 @@ class SegmentationQuality:
             raise ValueError(f'labels of {name} must be 0..{len(classes) - 1} or {IGNORE}, got {unknown.tolist()}')
         if self._classes.setdefault(name, classes) != classes:
             raise ValueError(f'images of {name} before it have labels of other classes')
-        areas = IoUMetric.intersect_and_union(predictions, labels.to(predictions), len(classes), IGNORE)
-        areas = torch.stack(areas).to(torch.int64)
+        blocks = zip(predictions.flatten().split(_BLOCK), labels.to(predictions).flatten().split(_BLOCK))
+        areas = sum(torch.stack(IoUMetric.intersect_and_union(*block, len(classes), IGNORE)).long() for block in blocks)
         self._areas[name] = self._areas[name] + areas if name in self._areas else areas
 
     def compute(self) -> Dict[str, dict]:

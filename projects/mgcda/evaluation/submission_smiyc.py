@@ -184,7 +184,7 @@ def _check_file(path: Path, size: Optional[Tuple[int, int]]) -> None:
         with h5py.File(path, 'r') as file:
             value = file[SMIYC_KEY]
             shape, dtype, finite = value.shape, value.dtype, bool(np.isfinite(value[()]).all())
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, AttributeError, TypeError) as error:  # the last two: a group, strings
         raise ValueError(f'{path} is damaged or has no array {SMIYC_KEY!r}: {error}') from error
     if dtype != np.float16 or len(shape) != 2:
         raise ValueError(f'{path} must hold float16 (H, W), got {dtype} {shape}')
