@@ -74,6 +74,14 @@ def test_plane_of_several_channels(tmp_path, image):
         read_plane(str(tmp_path / 'colour.png'))
 
 
+def test_opacity_does_not_count(tmp_path, image):
+    for number, mode in enumerate(('LA', 'RGBA')):
+        path = tmp_path / f'{number}.png'
+        plane = image[..., :1]
+        Image.fromarray(np.concatenate([plane] * (len(mode) - 1) + [image[..., 1:2]], 2), mode=mode).save(path)
+        np.testing.assert_array_equal(read_plane(str(path)), plane[..., 0])
+
+
 def test_images_of_absurd_size_are_refused(tmp_path):
     path = tmp_path / 'a.bmp'
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(path)

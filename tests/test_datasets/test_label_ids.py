@@ -15,3 +15,5 @@ def test_label_ids_become_train_ids():
 def test_a_value_that_is_no_label_id_is_named_with_its_file():
     with pytest.raises(ValueError, match=r'x\.png.*\[34, 100\]'):
         LabelIdToTrainId()(dict(gt_seg_map=np.array([[7, 34, 100]], np.uint8), seg_map_path='x.png'))
+    with pytest.raises(ValueError, match=r'x\.png.*\[24001\]'):  # instance ids
+        LabelIdToTrainId()(dict(gt_seg_map=np.array([[7, 24001, 255]], np.uint16), seg_map_path='x.png'))

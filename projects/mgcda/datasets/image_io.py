@@ -110,7 +110,8 @@ def read_plane(path: str, what: str = 'label file') -> np.ndarray:
     if plane.dtype == bool:
         plane = plane.astype(np.uint8)
     if plane.ndim == 3:
-        if not (plane[..., :3] == plane[..., :1]).all():
+        colours = plane[..., :1] if plane.shape[2] == 2 else plane[..., :3]  # what is left is opacity
+        if not (colours == plane[..., :1]).all():
             raise ValueError(f'{what} {path} has {plane.shape[2]} channels that differ; it must be single-channel')
         plane = np.ascontiguousarray(plane[..., 0])
     return plane

@@ -1,4 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
@@ -27,10 +28,11 @@ class LabelIdToTrainId(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Replaces the label map."""
         label_ids = results['gt_seg_map']
-        if label_ids.size and label_ids[label_ids != UNKNOWN_TRAIN_ID].max(initial=0) > _LAST_LABEL_ID:
-            values = sorted({int(v) for v in label_ids.flat if _LAST_LABEL_ID < v < UNKNOWN_TRAIN_ID})
-            raise ValueError(f'{results.get("seg_map_path")} holds the values {values[:5]}, which are no label ids of '
-                             f'Cityscapes (0 to {_LAST_LABEL_ID}, 255)')
+        if label_ids[label_ids != UNKNOWN_TRAIN_ID].max(initial=0) > _LAST_LABEL_ID:
+            values = np.unique(label_ids)
+            wrong = values[(values > _LAST_LABEL_ID) & (values != UNKNOWN_TRAIN_ID)]
+            raise ValueError(f'{results.get("seg_map_path")} holds the values {wrong[:5].tolist()}, which are no label '
+                             f'ids of Cityscapes (0 to {_LAST_LABEL_ID}, 255)')
         results['gt_seg_map'] = self.table[label_ids]
         return results
 
