@@ -39,10 +39,3 @@ def label_id_to_train_id() -> np.ndarray:
     table = np.full(256, UNKNOWN_TRAIN_ID, np.uint8)
     table[list(CITYSCAPES_TRAIN_LABEL_IDS)] = np.arange(NUM_CITYSCAPES_CLASSES, dtype=np.uint8)
     return table
-
-
-def train_id_to_label_id() -> np.ndarray:
-    """Lookup table (256,) uint8 from train ids to Cityscapes label ids, 0 (unlabelled) for every other value."""
-    table = np.zeros(256, np.uint8)
-    table[:NUM_CITYSCAPES_CLASSES] = CITYSCAPES_TRAIN_LABEL_IDS
-    return table

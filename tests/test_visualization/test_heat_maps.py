@@ -14,12 +14,13 @@ def test_colours_rise_with_the_heat() -> None:
     assert (np.diff(lightness) >= 0).all() and lightness[0] == 0 and lightness[-1] > 240
 
 
-def test_no_heat_leaves_the_image_and_full_heat_covers_it() -> None:
+def test_no_heat_leaves_the_image_and_full_heat_covers_four_fifths() -> None:
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
     np.testing.assert_array_equal(blend_heat(image, np.zeros((4, 6))), image)
-    np.testing.assert_array_equal(blend_heat(image, np.ones((4, 6)), opacity=1), colour_heat(np.ones((4, 6))))
-    half = blend_heat(image, np.full((4, 6), 0.5), opacity=1).astype(float)
-    np.testing.assert_allclose(half, (image + colour_heat(np.full((4, 6), 0.5)).astype(float)) / 2, atol=0.51)
+    for heat in (0.5, 1):
+        colours = colour_heat(np.full((4, 6), heat)).astype(float)
+        blend = blend_heat(image, np.full((4, 6), heat)).astype(float)
+        np.testing.assert_allclose(blend, (1 - 0.8 * heat) * image + 0.8 * heat * colours, atol=0.51)
 
 
 def test_boxes_frame_their_pixels() -> None:

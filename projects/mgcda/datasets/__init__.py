@@ -20,6 +20,6 @@ from .void_class import VoidClassDataset
 __all__ = [
     'MAP_KINDS', 'AnomalyDataset', 'AnomalyMixDataset', 'ClassLabelDataset', 'CocoObjects', 'CompositeDataset',
     'DomainBalancedSampler', 'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'NegativeImageDataset',
-    'RoadAnomalyDataset', 'SMIYCDataset', 'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random', 'map_file',
-    'map_files'
+    'RoadAnomalyDataset', 'SMIYCDataset', 'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random',
+    'map_file', 'map_files'
 ]

@@ -1,9 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Union
+from typing import Sequence, Union
 
 from mmseg.registry import DATASETS
 
 from .anomaly_dataset import AnomalyDataset
+from .void_class import CITYSCAPES_IMAGE_SUFFIXES
 
 
 @DATASETS.register_module()
@@ -19,7 +20,7 @@ class CompositeDataset(AnomalyDataset):
 
     def __init__(self,
                  data_prefix: dict = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-                 img_suffix: Union[str, tuple] = ('_leftImg8bit.png', '_leftImg8bit.jpg'),
+                 img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
                  seg_map_suffix: str = '_gtFine_anomaly.png',
                  **kwargs) -> None:
         super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)

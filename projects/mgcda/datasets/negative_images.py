@@ -14,9 +14,9 @@ _OF_LABELS_AND_MAPS = ('label_map', 'labels_hidden', 'maps_root', 'map_kinds', '
 class NegativeImageDataset(AnomalyDataset):
     """Images of another data set as negatives: all of their pixels are outliers.
 
-    The outlier head of Bevandić et al. (GCPR 2019) is trained with such images beside streets, and with negatives pasted
-    into streets. They need no labels: :class:`LoadNegativeAnnotations` takes the place of LoadAnomalyAnnotations in the
-    pipeline, which must bring images of any size to that of the batch.
+    The outlier head of Bevandić et al. (GCPR 2019) is trained with such images beside streets, and with negatives
+    pasted into streets. They need no labels: :class:`LoadNegativeAnnotations` takes the place of
+    LoadAnomalyAnnotations in the pipeline, which must bring images of any size to that of the batch.
 
     Args:
         targets: ``'binary'``: outliers are 1. ``'classes'``, for segmentors that train with outliers: 254.
@@ -46,8 +46,8 @@ class NegativeImageDataset(AnomalyDataset):
         if objects is not None:
             folder = dict(data_root=kwargs.get('data_root') or '', img_path=data_prefix['img_path'])
             if folder.keys() & objects.keys():
-                raise ValueError('objects of NegativeImageDataset takes no data_root and no img_path: they are those of '
-                                 'the data set')
+                raise ValueError('objects of NegativeImageDataset takes no data_root and no img_path: they are those '
+                                 'of the data set')
             self.object_args = dict(objects, **folder)
         super().__init__(data_prefix=data_prefix, **kwargs)
 

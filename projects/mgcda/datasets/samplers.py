@@ -9,8 +9,6 @@ from torch.utils.data import Sampler
 
 from .randomness import SampleKey
 
-__all__ = ['SampleKey', 'DomainBalancedSampler']
-
 
 @DATA_SAMPLERS.register_module()
 class DomainBalancedSampler(Sampler):

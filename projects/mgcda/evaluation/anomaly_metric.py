@@ -34,8 +34,8 @@ class AnomalyMetric(BaseMetric):
     A model with several scores gives ``anomaly_scores`` (S, H, W) and their S ``score_names``. Each score is evaluated
     by itself: keyed ``RoadAnomaly/energy/AP``, a row of the table, a folder ``<output_dir>/energy`` of its own.
 
-    Where labels are classes, in samples with ``label_classes`` (:class:`ClassLabelDataset`), ``pred_sem_seg`` counts and
-    scores do not: ``Cityscapes/mIoU``, ``Cityscapes/mAcc`` and ``Cityscapes/aAcc`` as MMSegmentation defines them,
+    Where labels are classes, in samples with ``label_classes`` (:class:`ClassLabelDataset`), ``pred_sem_seg`` counts
+    and scores do not: ``Cityscapes/mIoU``, ``Cityscapes/mAcc`` and ``Cityscapes/aAcc`` as MMSegmentation defines them,
     always at full size. They are given once, and written to the ``results.json`` of every score.
 
     Pixels are reduced as they come, on the device where the scores are, and histograms instead of images are merged

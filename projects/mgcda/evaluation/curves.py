@@ -46,8 +46,9 @@ class PixelCurve:
 
     * ``'streaming'`` counts pixels in bins of neighbouring scores (:class:`ScoreHistogram`), on the device where the
       first scores are. Memory: at most 150 MB, whatever the number of pixels. Error: :meth:`compute` returns certified
-      bounds beside each value, from the best and the worst order inside the bins; they meet where the scores of a bin are all
-      equal (few different scores, such as those of 8- or 16-bit files). Bounds wider than 0.05 points cause a warning.
+      bounds beside each value, from the best and the worst order inside the bins; they meet where the scores of a bin
+      are all equal (few different scores, such as those of 8- or 16-bit files). Bounds wider than 0.05 points cause a
+      warning.
     * ``'exact'`` keeps the float32 score of each valid pixel on the CPU and sorts once. Memory: 4 bytes a pixel. Error:
       that of float64 arithmetic.
 
