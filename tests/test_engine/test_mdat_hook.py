@@ -288,12 +288,14 @@ def test_log(tmp_path):
         assert len(accuracy) == 2 and all(0 <= value <= 1 for value in accuracy)
 
 
-def test_accuracy_counts_pixels(tmp_path):
+def test_accuracies_count_pixels_and_images(tmp_path):
     hook = make_hook(feature_classifier=None)
     runner = make_runner(tmp_path, [hook])
-    pred = torch.tensor([[[[.6, .4]]], [[[.6, .4]]], [[[.1, .2]]]])
+    pred = torch.tensor([[[[.9, .4]]], [[[.6, .1]]], [[[.1, .2]]]])  # means of the images .65, .35, .15
     hook._log(runner, dict(output=pred), dict(output=torch.tensor(2.)), [0, 1, 1])
-    assert runner.message_hub.get_scalar('train/mdat/output_accuracy').current() == pytest.approx(4 / 6)
+    logged = {name: runner.message_hub.get_scalar(f'train/mdat/output_{name}').current()
+              for name in ('accuracy', 'image_accuracy')}
+    assert logged == pytest.approx(dict(accuracy=4 / 6, image_accuracy=1))
 
 
 @pytest.mark.parametrize('every', [1, 2])

@@ -38,6 +38,6 @@ model = dict(
             position='first',
             init_cfg=dict(
                 type='Pretrained',
-                checkpoint='https://download.openmmlab.com/mmclassification/v0/vgg/'
+                checkpoint='https://mmassets.onedl.ai/mmclassification/v0/vgg/'
                 'vgg19_batch256_imagenet_20210208-e6920e4a.pth',
                 prefix='backbone.'))))

@@ -35,8 +35,9 @@ class MDATHook(Hook):
     configured one. Gradients are averaged over the ranks. Their weights, optimizer and tau are stored in the
     checkpoint under 'mdat', and restored when a run is resumed, never when weights are only loaded.
 
-    Every ``log_interval`` iterations the batch's tau, classifier errors and the share of pixels whose domain they
-    tell rightly are logged as ``mdat/tau``, ``mdat/feature_error``, ``mdat/feature_accuracy``, and so on.
+    Every ``log_interval`` iterations the batch's tau, classifier errors and the shares of pixels and of images (by the
+    mean over their pixels) whose domain they tell rightly are logged as ``mdat/tau``, ``mdat/feature_error``,
+    ``mdat/feature_accuracy``, ``mdat/feature_image_accuracy``, and so on.
 
     Args:
         feature_classifier (dict, optional): :math:`D_f`, a model that takes ``features``; none by default.
@@ -252,9 +253,11 @@ class MDATHook(Hook):
         runner.message_hub.update_scalar('train/mdat/tau', self.tau)
         for stage, pred in preds.items():
             is_void_class = torch.tensor(domains, device=pred.device).view(-1, 1, 1, 1) == 0
-            accuracy = ((pred > 0.5) == is_void_class).float().mean()
+            image_pred = pred.float().mean(dim=(1, 2, 3), keepdim=True)
             runner.message_hub.update_scalar(f'train/mdat/{stage}_error', errors[stage])
-            runner.message_hub.update_scalar(f'train/mdat/{stage}_accuracy', accuracy)
+            for level, values in (('', pred), ('image_', image_pred)):
+                accuracy = ((values > 0.5) == is_void_class).float().mean()
+                runner.message_hub.update_scalar(f'train/mdat/{stage}_{level}accuracy', accuracy)
 
 
 def _mirror(wrapper: OptimWrapper, optimizer: torch.optim.Optimizer) -> OptimWrapper:
