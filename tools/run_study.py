@@ -12,6 +12,7 @@ several machines that share the folder: each takes runs that no other has.
 import argparse
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,11 +23,18 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
-from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study, tool
+from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study
+
+from mgcda.evaluation.results import PARTS, read_results
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'analysis_tools'))
+import results_table  # noqa: E402
 
 #: Lines of a tool's output that tell how far it is.
 PROGRESS = ('(train)', '(test)', '(val)', ' written to ', ' are in ')
 TAIL = 15  # lines of the log of a run that failed
+POLL = 2  # seconds between looks whether another process has finished a run
+CHECKPOINT = 2  # place of the checkpoint among the words of a test
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -53,8 +61,7 @@ def find_slots(args: argparse.Namespace) -> List[List[str]]:
     Raises:
         ValueError: The options do not fit this machine.
     """
-    visible = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(torch.cuda.device_count()))))
-    gpus = args.gpus or [gpu for gpu in visible.split(',') if gpu and torch.cuda.is_available()]
+    gpus = args.gpus or visible_gpus()
     if not gpus:
         if args.gpus_per_run > 1:
             raise ValueError('--gpus-per-run needs GPUs, and none is visible')
@@ -64,6 +71,13 @@ def find_slots(args: argparse.Namespace) -> List[List[str]]:
     if len(gpus) % args.gpus_per_run:
         raise ValueError(f'{len(gpus)} GPUs cannot be shared out to runs of {args.gpus_per_run} each')
     return [gpus[i:i + args.gpus_per_run] for i in range(0, len(gpus), args.gpus_per_run)]
+
+
+def visible_gpus() -> List[str]:
+    """Names of the GPUs, as CUDA_VISIBLE_DEVICES has them, in the order of PyTorch's indices."""
+    count = torch.cuda.device_count()
+    names = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(count))))
+    return [name.strip() for name in names.split(',')][:count]
 
 
 class Pool:
@@ -98,30 +112,43 @@ class Pool:
             process.terminate()
 
     def _run_job(self, job: Job, wait: bool) -> None:
-        with job.claimed(wait) as mine:
-            if not mine:
-                print(f'[{job.name}] is run by another process', flush=True)
-                return
-            slot = self.slots.get()
-            try:
-                for stage in job.todo():
-                    if self._stopped.is_set() or not self._run_stage(job, stage, slot):
+        try:
+            while not self._stopped.is_set():
+                with job.claimed() as lock:
+                    if lock is not None:
+                        self._run_stages(job, lock)
                         return
-            except FileNotFoundError as error:
-                self._fail(job.name, str(error))
-            finally:
-                self.slots.put(slot)
+                if not wait:
+                    print(f'[{job.name}] is run by another process', flush=True)
+                    return
+                self._stopped.wait(POLL)
+        except (OSError, ValueError) as error:
+            self._fail(job.name, str(error))
 
-    def _run_stage(self, job: Job, stage: Stage, slot: List[str]) -> bool:
-        """Run one command; whether it succeeded. All of its output goes to the log of the job, progress to us."""
+    def _run_stages(self, job: Job, lock: int) -> None:
+        slot = self.slots.get()
+        try:
+            for stage in job.todo():
+                if self._stopped.is_set() or not self._run_stage(job, stage, slot, lock):
+                    return
+        finally:
+            self.slots.put(slot)
+
+    def _run_stage(self, job: Job, stage: Stage, slot: List[str], lock: int) -> bool:
+        """Run one command; whether it succeeded. All of its output goes to the log of the job, progress to us.
+
+        The command holds the lock of the job, too: it may outlive this process, and must not be run twice.
+        """
         words = self._command(stage, slot)
-        print(f'[{job.name}] python {" ".join(words)}', flush=True)
+        print(f'[{job.name}] python {shlex.join(words)}', flush=True)
         start = time.time()
         log = job.folder / f'{stage.name}.log'
         with open(log, 'a') as file, subprocess.Popen(
                 [sys.executable, *words], env=self._environment(slot), stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors='replace') as process:
+                stderr=subprocess.STDOUT, text=True, errors='replace', pass_fds=(lock, )) as process:
             self._processes.add(process)
+            if self._stopped.is_set():  # stop() did not see it
+                process.terminate()
             for line in process.stdout:
                 file.write(line)
                 if any(word in line for word in PROGRESS):
@@ -142,7 +169,9 @@ class Pool:
         print(f'[{name}] {reason}', flush=True)
 
     def _command(self, stage: Stage, slot: List[str]) -> List[str]:
-        words = [find_checkpoint(word) if stage.name == 'test' else word for word in stage.command]
+        words = list(stage.command)
+        if stage.name == 'test':
+            words[CHECKPOINT] = find_checkpoint(words[CHECKPOINT])
         if len(slot) > 1 and stage.name != 'command':
             launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={len(slot)}']
             options = words.index('--cfg-options') if '--cfg-options' in words else len(words)
@@ -159,40 +188,61 @@ class Pool:
 
 
 def hardware(slot: Sequence[str]) -> str:
-    if slot:
-        return f'{len(slot)} x {torch.cuda.get_device_name()}' if torch.cuda.is_available() else f'GPUs {slot}'
-    return f'{os.cpu_count()} CPU cores'
+    if not slot:
+        return f'{os.cpu_count()} CPU cores'
+    gpus = visible_gpus()
+    known = slot[0] in gpus
+    return f'{len(slot)} x {torch.cuda.get_device_name(gpus.index(slot[0]))}' if known else f'GPUs {", ".join(slot)}'
 
 
 def print_state(study: Study) -> None:
     """What is done and what is not."""
     width = max(len(job.name) for job in study.jobs)
     for job in study.jobs:
-        todo = job.todo()
-        state = f'to do: {", ".join(stage.name for stage in todo)}' if todo else f'done in {clock(job.seconds())}'
+        try:
+            todo = job.todo()
+            state = f'to do: {", ".join(stage.name for stage in todo)}' if todo else f'done in {clock(job.seconds())}'
+        except ValueError as error:
+            state = str(error)
         print(f'{job.name:{width}}  {state}')
 
 
 def write_tables(study: Study) -> Optional[Path]:
     """The tables of all rows that have results, in Markdown and CSV, named after the study, beside the runs."""
-    files: List[str] = []
+    results: Dict[Path, dict] = {}
     names: List[str] = []
     for row in study.rows:
         for job in row.jobs:
-            if job.todo():
-                continue
             folder = job.folder / 'test' if len(job.stages) > 1 else job.folder
-            several = sorted(folder.glob('*/results.json'))  # a folder a score
-            for path in several or [folder / 'results.json']:
-                files.append(str(path))
-                names.append(f'{row.name}, {path.parent.name}' if several else row.name)
-    if not files:
+            try:
+                if job.todo():
+                    continue
+                several = sorted(folder.glob('*/results.json'))  # a folder a score
+                found = {path: read_results(path) for path in several or [folder / 'results.json']}
+            except (OSError, ValueError) as error:
+                print(f'[{job.name}] is left out of the table: {error}', flush=True)
+                continue
+            results.update(found)
+            names += [f'{row.name}: {path.parent.name}' if several else row.name for path in found]
+    if not results:
         return None
-    command = [sys.executable, tool('analysis_tools/results_table.py'), *files, '--names', *names, *study.columns]
+    words = [*map(str, results), '--names', *names, *find_columns(study, list(results.values()))]
     for kind, suffix in (('markdown', 'md'), ('csv', 'csv')):
         out = str(study.work_dir / f'{study.name}.{suffix}')
-        subprocess.run([*command, '--format', kind, '--out', out], check=True)
+        results_table.main([*words, '--format', kind, '--out', out])
     return study.work_dir / f'{study.name}.md'
+
+
+def find_columns(study: Study, results: Sequence[dict]) -> List[str]:
+    """The study's columns as options of the table, as far as there are results: not all rows may be done yet."""
+    have: Dict[str, set] = {}
+    for content in results:
+        for name, entry in [entry for part in PARTS for entry in content.get(part, {}).items()]:
+            have.setdefault(name, set()).update(entry['metrics'])
+    data_sets = [name for name in study.columns['data_sets'] if name in have]
+    present = set().union(*(have[name] for name in data_sets or have))
+    metrics = [name for name in study.columns['metrics'] if name in present]
+    return ['--data-sets', *data_sets] * bool(data_sets) + ['--metrics', *metrics] * bool(metrics)
 
 
 def choose(study: Study, only: Optional[Sequence[str]]) -> List[Job]:
@@ -206,6 +256,10 @@ def choose(study: Study, only: Optional[Sequence[str]]) -> List[Job]:
     if unknown:
         raise ValueError(f'the study has no row {", ".join(unknown)}, but {", ".join(names)}')
     return [job for row in study.rows if only is None or row.name in only for job in row.jobs]
+
+
+def undone(jobs: Sequence[Job]) -> List[Job]:
+    return [job for job in jobs if job.todo()]
 
 
 def raise_interrupt(*_: Any) -> None:
@@ -223,14 +277,17 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     jobs, pool = choose(study, args.only), Pool(find_slots(args))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, raise_interrupt)
-    todo = [job for job in jobs if job.todo()]
+    groups = [] if args.skip_steps else study.steps
+    undone([job for group in groups for job in group])  # what has changed since is refused before anything runs
+    todo = undone(jobs)
     print(
         f'{args.study}: {len(jobs) - len(todo)} of {len(jobs)} runs are done; results go to {study.work_dir}', flush=True)
     try:
-        for group in [] if args.skip_steps else study.steps:
-            pool.run([job for job in group if job.todo()], wait=True)
-            if pool.failed:
-                raise SystemExit(f'the runs need {", ".join(pool.failed)}, which failed')
+        for group in groups:
+            for wait in (False, True):  # first what no other process runs, then what another has not finished
+                pool.run(undone(group), wait)
+                if pool.failed:
+                    raise SystemExit(f'the runs need {", ".join(pool.failed)}, which failed')
         pool.run(todo, wait=False)
     except KeyboardInterrupt:
         raise SystemExit('interrupted; the same command goes on from here')

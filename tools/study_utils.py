@@ -1,10 +1,12 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Studies: what a study file describes, as jobs that know whether they are done."""
+import argparse
 import fcntl
 import hashlib
 import json
 import os
 import re
+import shlex
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -12,18 +14,21 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import launch_utils
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from mgcda.files import write_file
 
 STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
 STEP_KEYS = {'name', 'train', 'command'}
 ROW_KEYS = {'name', 'config', 'checkpoint', 'seeds', 'options'}
-#: What decides what a training or a test makes; the rest of a config is names, logs and pictures.
+#: What decides what a training or a test makes; the rest of a config is names, logs and pictures, and validation.
 DECISIVE = dict(
     train=('model', 'load_from', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
-           'randomness', 'default_hooks', 'custom_hooks'),
+           'randomness', 'default_hooks', 'custom_hooks', 'sync_bn'),
     test=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
+#: What decides, too, where the schedule, the best checkpoint or a hook follows the validation.
+VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+FOLLOWS_VALIDATION = re.compile(r"'(monitor|save_best)': (?!None)")
 HARMLESS_HOOKS = ('timer', 'logger', 'visualization')
 #: What a row tests: the last checkpoint of its training, or the best by the config's own `save_best`.
 TRAINED = ('last', 'best')
@@ -39,7 +44,10 @@ class Stage(NamedTuple):
         """What a finished stage is compared with, to tell whether it was another one."""
         content = {}
         if self.config is not None:
-            content = {key: value for key, value in self.config.to_dict().items() if key in DECISIVE[self.name]}
+            config = self.config.to_dict()
+            content = {key: value for key, value in config.items() if key in DECISIVE[self.name]}
+            if self.name == 'train' and FOLLOWS_VALIDATION.search(repr(content)):
+                content.update({key: config.get(key) for key in VALIDATION})
             for hook in HARMLESS_HOOKS:
                 content.get('default_hooks', {}).pop(hook, None)
         return dict(command=list(self.command), config=hashlib.sha256(repr(content).encode()).hexdigest()[:16])
@@ -55,7 +63,7 @@ class Job(NamedTuple):
         """The stages that are not done yet.
 
         Raises:
-            ValueError: A finished stage had another command, or its config has changed since.
+            ValueError: A finished stage had another command, or its config has changed since; `state.json` is damaged.
         """
         state = self._state()
         for stage in self.stages:
@@ -66,7 +74,8 @@ class Job(NamedTuple):
             if {key: done.get(key) for key in now} != now:
                 what = 'its config has changed' if done.get('command') == now['command'] else 'its command is another'
                 raise ValueError(f'{self.folder} holds the {stage.name} of another {self.name!r}: {what} since. Remove '
-                                 f'or rename {self.folder} to run it again, or give the study another --work-dir')
+                                 f'or rename {self.folder} and whatever was made with it to run it again, or give the '
+                                 'study another --work-dir')
         return [stage for stage in self.stages if stage.name not in state]
 
     def finish(self, stage: Stage, **facts: Any) -> None:
@@ -80,19 +89,25 @@ class Job(NamedTuple):
 
     def _state(self) -> Dict[str, dict]:
         path = self.folder / 'state.json'
-        return json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f'{path} is damaged: {error}') from error
 
     @contextmanager
-    def claimed(self, wait: bool) -> Iterator[bool]:
-        """Hold the job, so that no other process runs it; False where one does and ``wait`` is not set."""
+    def claimed(self) -> Iterator[Optional[int]]:
+        """Hold the job, so that no other process runs it; None where one does.
+
+        What is given is the descriptor of the lock: a child that inherits it holds the job, too, as long as it lives.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / '.lock', 'w') as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield False
+                yield None
                 return
-            yield True
+            yield lock.fileno()
 
 
 class Row(NamedTuple):
@@ -102,12 +117,12 @@ class Row(NamedTuple):
 
 
 class Study(NamedTuple):
-    """``steps``: groups of jobs, one group after another, before any row. ``columns``: options of the table."""
+    """``steps``: groups of jobs, one group after another, before any row. ``columns``: 'data_sets' and 'metrics'."""
     name: str
     work_dir: Path
     steps: List[List[Job]]
     rows: List[Row]
-    columns: List[str]
+    columns: Dict[str, List[str]]
 
     @property
     def jobs(self) -> List[Job]:
@@ -122,9 +137,10 @@ def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optio
         path: Text config with the keys ``work_dir``; ``steps``, a list of steps or of lists of steps that may run side
             by side, each a dict of ``name`` and ``train`` (a config) or ``command`` (a Python tool and its arguments);
             ``rows``, a list of dicts of ``name``, ``config`` and, if wanted, ``seeds``, ``options`` (entries that
-            replace those of the config) and ``checkpoint``: 'last' (the default), 'best', or a file, of which nothing
-            is trained; ``seeds`` of rows that name none; ``data_sets`` and ``metrics``, the columns of the table;
-            ``keep_scores``, whether the tests leave score maps. Keys that begin on '_' are free.
+            replace those of the config: numbers, words, and lists of such) and ``checkpoint``: 'last' (the default),
+            'best', or a file, of which nothing is trained; ``seeds`` of rows that name none; ``data_sets`` and
+            ``metrics``, the columns of the table; ``keep_scores``, whether the tests leave score maps. Keys that begin
+            on '_' are free.
         seeds: Take these in the place of the study's, for all rows.
         work_dir: Take this in the place of the study's for the rows; steps stay where the configs look for them.
 
@@ -146,8 +162,7 @@ def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optio
         rows.append(read_row(entry, chosen, Path(work_dir or root), bool(content.get('keep_scores')), f'{path}: rows'))
     if not rows and not steps:
         raise ValueError(f'{path} has neither steps nor rows')
-    columns = [word for key in ('data_sets', 'metrics') if content.get(key)
-               for word in (f'--{key.replace("_", "-")}', *content[key])]
+    columns = {key: list(content.get(key) or ()) for key in ('data_sets', 'metrics')}
     study = Study(Path(path).stem, Path(work_dir or root), steps, rows, columns)
     for what in ('name', 'folder'):
         twice = [value for value, count in Counter(str(getattr(job, what)) for job in study.jobs).items() if count > 1]
@@ -163,7 +178,7 @@ def read_step(entry: dict, root: Path, where: str) -> Job:
     if 'train' in entry:
         folder = root / Path(entry['train']).stem
         return Job(entry['name'], folder, (train_stage(entry['train'], folder, where), ))
-    command = tuple(entry['command'].split())
+    command = tuple(shlex.split(entry['command']))
     if not os.path.isfile(command[0]):
         raise FileNotFoundError(f'{where}: {entry["name"]!r} runs {command[0]}, which does not exist')
     return Job(entry['name'], root / 'steps' / slug(entry['name']), (Stage('command', command), ))
@@ -172,6 +187,7 @@ def read_step(entry: dict, root: Path, where: str) -> Job:
 def read_row(entry: dict, seeds: Sequence[int], root: Path, keep_scores: bool, where: str) -> Row:
     checkpoint, options = entry.get('checkpoint', 'last'), entry.get('options') or {}
     name, folder = entry['name'], root / slug(entry['name'])
+    check_options(options, f'{where}: {name!r}')
     if checkpoint not in TRAINED:
         test = test_stage(entry['config'], checkpoint, folder, keep_scores, options, where)
         return Row(name, (Job(name, folder, (test, )), ))
@@ -215,6 +231,23 @@ def option_words(*options: Optional[dict]) -> Tuple[str, ...]:
     return ('--cfg-options', *words) if words else ()
 
 
+def check_options(options: dict, where: str) -> None:
+    """Refuse options that the command line of the tools would change, or take for something else."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    for key, value in options.items():
+        try:
+            read = parser.parse_args(option_words({key: value})).cfg_options[key]
+        except AssertionError:  # brackets that do not match
+            read = None
+        if read != value:
+            raise ValueError(f'{where} has the option {key} = {value!r}, which a command line cannot hold: write a '
+                             'config that has it, on the base of the other')
+    if 'load_from' in options:
+        raise ValueError(f'{where} has the option load_from, which --resume would go on from: write a config '
+                         'that has it, on the base of the other')
+
+
 def check_keys(entry: Any, known: set, required: Sequence[str], where: str) -> None:
     if not isinstance(entry, dict):
         raise ValueError(f'{where} must be dicts, got {entry!r}')
@@ -239,7 +272,7 @@ def find_checkpoint(which: str) -> str:
         ValueError: It has several best ones.
     """
     kind, separator, folder = which.partition(' of ')
-    if not separator:
+    if not separator or kind not in TRAINED:
         return which
     if kind == 'last':
         pointer = Path(folder) / 'last_checkpoint'

@@ -1,18 +1,20 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Callable, List
 
 import pytest
+import torch
 from mmengine.config import Config
 from tiny_dissimilarity import write_tiny_mgcda
 
-from mgcda.evaluation.results import read_results
+from mgcda.evaluation.results import read_results, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +53,32 @@ def row(name: str = 'row') -> dict:
     return dict(name=name, config='leaf.py', checkpoint='none.pth')
 
 
+def wait_for(path: Path) -> None:
+    end = time.time() + 60
+    while not path.exists():
+        assert time.time() < end
+        time.sleep(0.05)
+
+
+def start_study(load_tool) -> multiprocessing.Process:
+    process = multiprocessing.get_context('fork').Process(
+        target=load_tool('tools/run_study.py').main, args=(['study.py'], ))
+    process.start()
+    return process
+
+
+def finish(load_tool, content: dict, *stages: str) -> list:
+    """Note these stages of all rows as done; their jobs."""
+    Config(content).dump('study.py')
+    jobs = load_tool('tools/study_utils.py').read_study('study.py').jobs
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+        for stage in job.stages:
+            if stage.name in stages:
+                job.finish(stage)
+    return jobs
+
+
 class TestSteps:
 
     def test_what_is_done_is_not_done_again(self, study) -> None:
@@ -86,24 +114,79 @@ class TestSteps:
     def test_a_run_of_another_process_is_left_alone(self, study, load_tool) -> None:
         utils, content = load_tool('tools/study_utils.py'), dict(work_dir='work', rows=[row()])
         Config(content).dump('study.py')
-        with utils.read_study('study.py').rows[0].jobs[0].claimed(wait=False) as mine:
-            assert mine
+        with utils.read_study('study.py').rows[0].jobs[0].claimed() as mine:
+            assert mine is not None
             assert '[row] is run by another process' in study(content)
         with pytest.raises(SystemExit, match='1 of 1 runs failed: row'):  # none.pth does not exist
             study(content)
 
-    def test_an_interrupted_study_ends_what_it_runs(self, study, tmp_path: Path) -> None:
+    def test_a_step_of_another_process_is_waited_for_beside_the_others(self, study, load_tool, tmp_path: Path) -> None:
+        tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
+        script = write_script('tool.py', 'Path(sys.argv[1]).touch()')
+        Config(steps(f'{script} a', f'{script} b')).dump('study.py')
+        thread = threading.Thread(target=tool.main, args=(['study.py'], ))
+        with utils.read_study('study.py').steps[0][0].claimed():
+            thread.start()
+            wait_for(tmp_path / 'b')
+            assert not Path('a').exists()
+        thread.join(60)
+        assert Path('a').exists()
+
+    def test_stopping_ends_the_wait_for_another_process(self, load_tool, tmp_path: Path) -> None:
+        tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
+        pool, job = tool.Pool([[]]), utils.Job('step', tmp_path / 'step', ())
+        thread = threading.Thread(target=pool.run, args=([job], ), kwargs=dict(wait=True))
+        with job.claimed():
+            thread.start()
+            thread.join(0.2)
+            assert thread.is_alive()
+            pool.stop()
+            thread.join(30)
+            assert not thread.is_alive() and not pool.failed
+
+    def test_what_outlives_a_killed_study_keeps_its_folder(self, study, load_tool, tmp_path: Path) -> None:
+        script = write_script('tool.py', 'import time', 'Path("started").touch()', 'end = time.time() + 60',
+                              'while not Path("go").exists() and time.time() < end:', '    time.sleep(0.05)')
+        Config(steps(script)).dump('study.py')
+        process = start_study(load_tool)
+        wait_for(tmp_path / 'started')
+        process.kill()
+        process.join()
+        job = load_tool('tools/study_utils.py').read_study('study.py').steps[0][0]
+        end = time.time() + 60
+        with job.claimed() as mine:
+            assert mine is None
+        Path('go').touch()
+        while mine is None:
+            assert time.time() < end
+            time.sleep(0.05)
+            with job.claimed() as mine:
+                pass
+
+    def test_errors_of_a_job_are_its_own(self, study, load_tool, capfd) -> None:
+        content = dict(work_dir='work', rows=[dict(row(name), checkpoint=name) for name in ('best', 'last')])
+        for job in finish(load_tool, content, 'train'):
+            for index in (1, 2):
+                (job.folder / f'best_AP_iter_{index}.pth').touch()
+        with pytest.raises(SystemExit, match='2 of 2 runs failed: best seed 0, last seed 0'):
+            study(content)
+        assert '[best seed 0] work/best/seed0 has several best checkpoints' in capfd.readouterr().out
+        Path('work/best/seed0/state.json').write_text('{')
+        assert 'best seed 0  work/best/seed0/state.json is damaged' in study(content, '--list')
+
+    def test_words_of_a_command_may_hold_spaces(self, study) -> None:
+        tool = write_script('a tool.py', 'Path(sys.argv[1]).touch()')
+        study(steps(f"'{tool}' 'last of all'"))
+        assert Path('last of all').exists()
+
+    def test_an_interrupted_study_ends_what_it_runs(self, study, load_tool, tmp_path: Path, capfd) -> None:
         tool = write_script('tool.py', 'import time', 'Path("started").write_text("")', 'time.sleep(120)')
         Config(steps(tool)).dump('study.py')
-        process = subprocess.Popen([sys.executable, ROOT / 'tools/run_study.py', 'study.py'], stderr=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True)
-        end = time.time() + 100
-        while not Path('started').exists():
-            assert time.time() < end and process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=60)
-        assert process.returncode == 1 and 'interrupted; the same command goes on from here' in error
+        process = start_study(load_tool)
+        wait_for(tmp_path / 'started')
+        process.terminate()
+        process.join(60)
+        assert process.exitcode == 1 and 'interrupted; the same command goes on from here' in capfd.readouterr().err
         running = subprocess.run(['ps', '-eo', 'args'], capture_output=True, text=True).stdout
         assert not [line for line in running.splitlines() if line.endswith(' tool.py')]
 
@@ -118,7 +201,12 @@ class TestStudyFile:
          (dict(rows=[dict(name='a', config='no.py')]), 'rows: config no.py does not exist'),
          (dict(steps=[dict(name='a')]), "steps: 'a' needs either train, a config, or command"),
          (dict(steps=[dict(name='a', command='no.py x')]), "steps: 'a' runs no.py, which does not exist"),
-         (dict(steps=['a']), 'steps must be dicts')])
+         (dict(steps=['a']), 'steps must be dicts'),
+         (dict(rows=[dict(name='a', config='study.py', options=dict(work_dir='0'))]),
+          "rows: 'a' has the option work_dir = '0', which a command line cannot hold"),
+         (dict(rows=[dict(name='a', config='study.py', options=dict(work_dir='a b'))]), "work_dir = 'a b', which a"),
+         (dict(rows=[dict(name='a', config='study.py', options=dict(work_dir='a),'))]), r"work_dir = 'a\),', which a"),
+         (dict(rows=[dict(name='a', config='study.py', options=dict(load_from='a.pth'))]), 'has the option load_from')])
     def test_mistakes_are_named(self, study, change: dict, message: str) -> None:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             study(steps(**change))
@@ -132,6 +220,31 @@ class TestStudyFile:
             study(dict(work_dir='work', rows=[row()]), '--only', 'b')
         with pytest.raises(ValueError, match='2 GPUs cannot be shared out to runs of 3'):
             study(steps(write_script('tool.py')), '--gpus', '0', '1', '--gpus-per-run', '3')
+
+    def test_options_that_a_command_line_can_hold(self, load_tool) -> None:
+        options = dict(a=1, b=1e-5, c=None, d=True, e='word', f=[1, 2], g=[(1, 2), [3.5]], h=(1, ))
+        load_tool('tools/study_utils.py').check_options(options, 'here')
+
+    @pytest.mark.parametrize('key', ['monitor', 'save_best'])
+    def test_validation_decides_where_the_training_follows_it(self, load_tool, key: str) -> None:
+        stage = load_tool('tools/study_utils.py').Stage
+
+        def fingerprints(**more) -> set:
+            return {stage('train', (), Config(dict(more, val_cfg=dict(type=kind)))).fingerprint()['config']
+                    for kind in ('A', 'B')}
+
+        assert len(fingerprints()) == len(fingerprints(param_scheduler=[{key: None}])) == 1
+        assert len(fingerprints(param_scheduler=[{key: 'AP'}])) == 2
+
+    def test_hardware_is_that_of_the_slot(self, load_tool, monkeypatch: pytest.MonkeyPatch) -> None:
+        tool = load_tool('tools/run_study.py')
+        monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+        monkeypatch.setattr(torch.cuda, 'get_device_name', 'GPU of index {}'.format)
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7')
+        assert tool.find_slots(tool.parse_args(['study.py'])) == [['5'], ['7']]
+        assert tool.hardware(['7']) == '1 x GPU of index 1' and tool.hardware(['1', '2']) == 'GPUs 1, 2'
+        monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+        assert tool.hardware(['0', '1']) == '2 x GPU of index 0'
 
     def test_runs_of_several_gpus_use_the_launcher(self, study, load_tool) -> None:
         tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
@@ -166,11 +279,30 @@ class TestCheckpoints:
         (tmp_path / 'best_AP_iter_2.pth').touch()
         with pytest.raises(ValueError, match='several best checkpoints'):
             find(f'best of {tmp_path}')
-        assert find('a/file.pth') == 'a/file.pth'
+        assert find('a/file.pth') == 'a/file.pth' and find('runs of today/a.pth') == 'runs of today/a.pth'
 
 
 def table_of(folder: str) -> List[str]:
     return Path(folder, 'study.md').read_text().splitlines()
+
+
+def test_table_of_what_is_done(study, load_tool) -> None:
+    """A row that has changed since, and columns that no row has yet, are left out; a row a score."""
+    rows = [dict(row('Changed'), config='other.py'), row('Scores'), dict(name='Later', config='leaf.py')]
+    Path('other.py').write_text('test_cfg = 1\n')
+    content = dict(work_dir='work', rows=rows, metrics=['mIoU', 'AP'], data_sets=['B', 'A'])
+    finish(load_tool, dict(content, rows=rows[:2]), 'test')
+    for score in ('energy', 'msp'):
+        entry = dict(num_images=1, num_normal=1, num_anomaly=1, metrics=dict(AP=50., AUROC=60.))
+        write_results(f'work/scores/{score}/results.json',
+                      dict(protocol='fishyscapes', mode='exact', data_sets=dict(A=entry, C=entry)))
+    Path('other.py').write_text('test_cfg = 2\n')
+    changed = "work/changed holds the test of another 'Changed': its config has changed since"
+    assert f'[Changed] is left out of the table: {changed}' in study(content, '--only', 'Scores')
+    assert table_of('work') == ['| method | protocol, mode | A AP |', '|---|---|---|',
+                                '| Scores: energy | fishyscapes, exact | 50.00 |',
+                                '| Scores: msp | fishyscapes, exact | 50.00 |']
+    assert changed in study(content, '--list')
 
 
 @pytest.mark.slow
