@@ -255,7 +255,8 @@ class TestStudyFile:
             'w', '--launcher', 'pytorch', '--cfg-options', 'a=1']
         assert pool._environment(['2', '3'])['CUDA_VISIBLE_DEVICES'] == '2,3'
 
-    @pytest.mark.parametrize('name', ['toy', 'cityscapes256', 'cityscapes256_systems', 'cityscapes'])
+    @pytest.mark.parametrize(
+        'name', ['toy', 'cityscapes256', 'cityscapes256_ego-ignored', 'cityscapes256_systems', 'cityscapes'])
     def test_those_of_the_repository(self, load_tool, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.chdir(ROOT)
         read = load_tool('tools/study_utils.py').read_study(f'configs/studies/{name}.py', seeds=[0, 1])
