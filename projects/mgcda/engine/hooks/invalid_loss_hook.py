@@ -28,8 +28,8 @@ class InvalidLossHook(Hook):
             the weights, where no loss shows it yet.
     """
 
-    # Before the checkpoint hook.
-    priority = 'NORMAL'
+    # Before the checkpoint hook, and before MDATHook looks at its classifiers, which such a loss spoils, too.
+    priority = 'ABOVE_NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
         if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
