@@ -37,7 +37,8 @@ def find_boxes(scores: np.ndarray,
     if not numbers.size:
         return []
     inside = ids > 0  # few pixels, which the maxima are sorted for
-    means, maxima = (measure(scores[inside], ids[inside], numbers) for measure in (ndimage.mean, ndimage.maximum))
+    values, components = scores[inside], ids[inside]
+    means, maxima = (measure(values, components, numbers) for measure in (ndimage.mean, ndimage.maximum))
     boxes = [
         dict(
             box=stats[number, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP, cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].tolist(),
