@@ -51,6 +51,11 @@ class OutlierClassifier(nn.Conv2d):
         return torch.cat([super().forward(feats), self.outliers(feats)], dim=1)
 
 
+def last_head(decode_head: nn.Module) -> nn.Module:
+    """The decode head that predicts: the last one of a cascade."""
+    return decode_head[-1] if isinstance(decode_head, nn.ModuleList) else decode_head
+
+
 def add_outlier_head(decode_head: nn.Module, cfg: ConfigType) -> int:
     """Put an :class:`OutlierClassifier` in the place of a head's classifier; of several heads, of the last one's.
 
@@ -59,7 +64,7 @@ def add_outlier_head(decode_head: nn.Module, cfg: ConfigType) -> int:
     Raises:
         ValueError: If the head has no ``conv_seg`` to its classes.
     """
-    head = decode_head[-1] if isinstance(decode_head, nn.ModuleList) else decode_head
+    head = last_head(decode_head)
     classifier = getattr(head, 'conv_seg', None)
     if not isinstance(classifier, nn.Conv2d) or classifier.out_channels != head.num_classes or head.num_classes < 2:
         raise ValueError('outlier_head needs a decode head whose conv_seg is a convolution to its classes, two or '

@@ -11,7 +11,7 @@ from mmseg.utils import OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
 from mgcda.scores import build_scores
-from ..layers.outlier_classifier import add_outlier_head
+from ..layers.outlier_classifier import add_outlier_head, last_head
 from .host_taps import HostTaps, binary_target
 from .layer_features import find_layer, record_layers
 from .scorers import check_map_scorer, check_outlier_logits, num_maps_of, reads_maps
@@ -282,8 +282,7 @@ class AnomalyMixin:
         """Predicted classes (1, H, W) of class logits (C, H, W); the ``threshold`` of a sigmoid head decides of two."""
         if self.out_channels > 1:
             return seg_logits.argmax(dim=0, keepdim=True)
-        head = self.decode_head[-1] if isinstance(self.decode_head, nn.ModuleList) else self.decode_head
-        return (seg_logits.softmax(dim=0)[1:] > head.threshold).long()
+        return (seg_logits.softmax(dim=0)[1:] > last_head(self.decode_head).threshold).long()
 
     def _scores_of(self, outputs: Dict[str, Tensor], maps: Tensor) -> Tensor:
         """Scores (S, H, W) of an image.
