@@ -1,4 +1,4 @@
-# For a CPU: about half a second an iteration of 4 images on 2 cores. Departures from the published settings: fewer and
+# For a CPU: about half a second an iteration of 4 images on 2 cores. Departures from the base config: fewer and
 # narrower layers, instance norm, a pixel shuffle in place of the last upsampling, one discriminator, an L1 term in
 # place of VGG's, a larger learning rate.
 _base_ = './spade_cityscapes-256x512.py'

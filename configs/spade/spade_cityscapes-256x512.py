@@ -1,4 +1,5 @@
-# The published settings: 200 epochs of 32 images, 4 on each of 8 GPUs; the learning rate falls from half-way on.
+# The schedule of SPADE's paper (Park et al., CVPR 2019) for Cityscapes: 200 epochs of 32 images, 4 on each of 8 GPUs; the
+# learning rate falls from half-way on. What differs from NVlabs' code stands in ../_base_/models/spade.py.
 _base_ = ['../_base_/models/spade.py', '../_base_/datasets/resynthesis_cityscapes.py', '../_base_/default_runtime.py']
 max_iters = 18600
 # One Adam for both players; the discriminators learn four times as fast (1e-4 and 4e-4).

@@ -1,4 +1,7 @@
-# Generator and discriminators of SPADE (Park et al., CVPR 2019), of its public code's settings for Cityscapes.
+# Generator and discriminators of SPADE (Park et al., CVPR 2019). Departures from NVlabs' public code for Cityscapes: the
+# label map has the 19 train ids and one channel for "unknown", where theirs has 35 label ids and a channel of instance
+# edges; five upsamplings, where theirs are six (`num_upsampling_layers='more'`: a smallest map of 4x8 at 256x512); no
+# biases in the stem and the blocks.
 data_preprocessor = dict(
     type='SegDataPreProcessor',
     mean=[127.5, 127.5, 127.5],

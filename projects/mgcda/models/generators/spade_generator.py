@@ -14,8 +14,9 @@ from mgcda.models.layers import SPADE, one_hot_labels
 class SPADEResBlock(BaseModule):
     """Two SPADE-normalised 3x3 convolutions and a shortcut.
 
-    Where the channels change, the shortcut is normalised and projected, too. No convolution has a bias: the
-    normalisation that follows would cancel it. From Park et al., CVPR 2019, Fig. 4.
+    Where the channels change, the shortcut is normalised and projected, too. From Park et al., CVPR 2019, Fig. 4. No
+    convolution has a bias. In the public code they have: the normalisation that follows cancels each of them but that of
+    ``conv_1`` in the generator's last block, which nothing normalises before the image is made.
     """
 
     def __init__(self, in_channels: int, out_channels: int, label_channels: int, hidden_channels: int, norm: str,
