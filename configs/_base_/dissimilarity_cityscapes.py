@@ -3,6 +3,8 @@ _base_ = [
     './models/dissimilarity_vgg16.py', './datasets/mgcda_train.py', './datasets/anomaly_benchmarks.py',
     './schedules/mgcda_50e.py', './default_runtime.py'
 ]
+# The network's margin, and SynBoost's mixture of its probability with the entropy, which costs nothing.
+model = dict(scores=['logit_margin', 'SynBoostEnsemble'])
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
