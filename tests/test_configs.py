@@ -63,7 +63,7 @@ def test_no_config_is_left_out() -> None:
         'mgcda/mgcda_mit-b2_cityscapes.py', 'mgcda/mgcda_convnext-t_cityscapes.py',
         'mgcda/mgcda_dinov2-b_cityscapes.py',
         'mgcda/mgcda_online_cityscapes.py', 'mgcda/mgcda_do-downsample4_cityscapes.py',
-        'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py', 'toy/generator.py', 'toy/baseline.py',
+        'mgcda/mgcda_log-eq3_cityscapes.py', 'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py', 'toy/generator.py', 'toy/baseline.py',
         'toy/mgcda.py', 'toy/entropy.py', 'studies/cityscapes256/generator.py', 'studies/cityscapes256/baseline.py',
         'studies/cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py', 'spade/spade-light_cityscapes-128x256.py',
         'espnetv2/espnetv2_cityscapes-1024x512.py', 'espnetv2/espnetv2_entropy_road-anomaly.py',
