@@ -10,3 +10,5 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=_base_.fs_lost_and_found)
 val_evaluator = dict(type='AnomalyMetric')
+# Class weights from the training labels, as in SynBoost (Di Biase et al., CVPR 2021), which trains this network.
+default_hooks = dict(class_weights=dict(type='ClassWeightHook'))
