@@ -58,8 +58,8 @@ def test_weights_are_those_of_all_labels(config: Path) -> None:
     pixels = np.array([[(label == value).sum() for value in (0, 1)] for label in labels]).sum(0)
     expected = 1 / np.log(1.02 + pixels / pixels.sum())
     losses = [start(ClassWeightHook(), config, num_workers=workers) for workers in (0, 2)]
-    assert torch.equal(losses[0].class_weight, losses[1].class_weight)
-    np.testing.assert_allclose(losses[0].class_weight[:2].numpy(), expected, rtol=1e-6)
+    assert torch.equal(losses[0].label_weight, losses[1].label_weight)
+    np.testing.assert_allclose(losses[0].label_weight[:2].numpy(), expected, rtol=1e-6)
     assert losses[0].lines == [f'class weights {expected[0]:.2f}, {expected[1]:.2f} from 10 labels']
     torch.manual_seed(0)
     logits, label = torch.randn(2, 2, 6, 5), torch.randint(0, 2, (2, 6, 5))
@@ -70,13 +70,13 @@ def test_weights_are_those_of_all_labels(config: Path) -> None:
 
 def test_a_part_of_the_images_is_the_same_in_every_run(config: Path) -> None:
     first, second = (start(ClassWeightHook(num_images=2), config) for _ in range(2))
-    assert torch.equal(first.class_weight, second.class_weight) and 'from 4 labels' in first.lines[0]
-    assert not torch.equal(first.class_weight, start(ClassWeightHook(), config).class_weight)
+    assert torch.equal(first.label_weight, second.label_weight) and 'from 4 labels' in first.lines[0]
+    assert not torch.equal(first.label_weight, start(ClassWeightHook(), config).label_weight)
 
 
 def test_weights_of_the_config_stay(config: Path) -> None:
     loss = start(ClassWeightHook(), config, PixelCrossEntropyLoss(class_weight=(1.5, 8.)))
-    assert loss.class_weight.tolist() == [1.5, 8.] and 'config' in loss.lines[0]
+    assert loss.class_weight.tolist() == [1.5, 8.] and loss.label_weight is None and 'config' in loss.lines[0]
 
 
 def test_outliers_count_as_the_loss_takes_them() -> None:

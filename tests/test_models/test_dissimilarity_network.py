@@ -1,4 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import copy
 import weakref
 
 import numpy as np
@@ -275,16 +276,44 @@ def test_semantic_255_has_no_class():
     assert one_hot.sum(1)[torch.from_numpy(semantic == 255)].eq(0).all() and (semantic == 255).any()
 
 
-def test_taps_carry_the_graph_of_the_last_training_forward():
-    model = build()
+def test_taps_carry_the_graph_while_the_losses_are_made():
+    model, kept = build(), []
+
+    def alignment(taps, domains):
+        assert {k: tuple(v.shape) for k, v in taps.items()} == dict(
+            features=(2, 10, 4, 6), anomaly_logit=(2, 1, 32, 48), embedding=(2, 4, 32, 48))
+        assert all(v.requires_grad for v in taps.values())
+        kept.append(weakref.ref(taps['embedding']))
+        return {}
+
+    model.set_alignment(alignment)
+    losses = model.loss(random_inputs(), samples())
+    sum(losses.values()).backward()
+    del losses
+    assert kept[0]() is None
     with pytest.raises(RuntimeError, match='taps'):
         model.taps()
-    inputs = random_inputs()
-    model.loss(inputs, samples())
-    taps = model.taps()
-    assert {k: tuple(v.shape) for k, v in taps.items()} == dict(
-        features=(2, 10, 4, 6), anomaly_logit=(2, 1, 32, 48), embedding=(2, 4, 32, 48))
-    assert all(v.requires_grad for v in taps.values())
+
+
+@pytest.mark.parametrize('train_only', [False, True])
+def test_model_can_be_copied_after_a_step(train_only):
+    model = build(**(dict(train_only=TRAIN_ONLY) if train_only else {}))
+    sum(model.loss(random_inputs(), samples()).values()).backward()
+    twin = copy.deepcopy(model)
+    assert all(map(torch.equal, twin.state_dict().values(), model.state_dict().values()))
+    wrong = samples()
+    wrong[0].gt_sem_seg = PixelData(data=wrong[0].gt_sem_seg.data[:, :5])
+    with pytest.raises(RuntimeError, match='equal size'):
+        model.loss(random_inputs(), wrong)
+    copy.deepcopy(model)
+
+
+def test_alignment_reads_the_target_if_it_asks_for_it():
+    model, seen = build(), []
+    batch = samples()
+    model.set_alignment(lambda taps, domains, target: seen.append(target) or {}, reads_target=True)
+    model.loss(random_inputs(), batch)
+    assert torch.equal(seen[0], torch.cat([sample.gt_sem_seg.data for sample in batch]))
 
 
 def test_alignment_adds_its_losses_and_sees_the_domains():
@@ -427,16 +456,6 @@ def test_labels_follow_to_the_size_of_maps_that_are_made_online(monkeypatch):
     losses = model.loss(torch.rand(2, 3, 64, 96), batch)
     assert seen == [(2, 3, 64, 96)] and losses['decode.loss_ce'].isfinite()
     assert torch.equal(torch.stack([sample.gt_sem_seg.data[0] for sample in batch]), expected)
-
-
-def test_taps_of_a_step_are_freed_before_the_next():
-    model = build()
-    model.loss(random_inputs(), samples())
-    kept = weakref.ref(model.taps()['embedding'])
-    model.extract_feat = lambda inputs: alive.append(kept() is not None) or type(model).extract_feat(model, inputs)
-    alive = []
-    model.loss(random_inputs(), samples())
-    assert alive == [False]
 
 
 @pytest.mark.parametrize('threshold, classes', [(0.5, [1, 1, 0, 0]), (0.3, [1, 1, 0, 1])])

@@ -89,7 +89,7 @@ class ClassWeightHook(Hook):
         device = next(model.parameters()).device
         for loss in self._losses:
             loss.set_pixel_counts(self._counts.to(device))
-        weights = self._losses[0].class_weight.cpu()
+        weights = self._losses[0].label_weight.cpu()
         shown = ', '.join(f'{weight:.2f}' for weight in weights[(self._counts > 0) & (weights > 0)].tolist())
         runner.logger.info(f'class weights {shown} from {self._num_read} labels')
 

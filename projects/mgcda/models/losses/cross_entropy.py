@@ -47,7 +47,9 @@ class PixelCrossEntropyLoss(nn.Module):
             raise ValueError(f'outliers must be one of {OUTLIER_LABELS}, got {outliers!r}')
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
-        self._weigh_all_labels = False
+        #: Weights (256,) of the labels by :meth:`set_pixel_counts`. No buffer: a moving average of the model, which is
+        #: made before they are known, has as many buffers as the model.
+        self.label_weight: Optional[Tensor] = None
         self.loss_weight = loss_weight
         self.loss_name = check_loss_name(loss_name)
         self.outliers = outliers
@@ -62,16 +64,15 @@ class PixelCrossEntropyLoss(nn.Module):
         counted[IGNORE] = False
         counted[OUTLIER] = self.outliers != 'ignore'
         counts = counts.double() * counted
-        self.class_weight = (counted / (1.02 + counts / counts.sum()).log()).float()
-        self._weigh_all_labels = True
+        self.label_weight = (counted / (1.02 + counts / counts.sum()).log()).float()
 
     def _weights(self, num_channels: int) -> Optional[Tensor]:
         """Weights (num_channels,) of the channels of the logits."""
-        if not self._weigh_all_labels:
+        if self.label_weight is None:
             return self.class_weight
         if self.outliers == 'ignore':
-            return self.class_weight[:num_channels]
-        return torch.cat([self.class_weight[:num_channels - 1], self.class_weight[OUTLIER:OUTLIER + 1]])
+            return self.label_weight[:num_channels]
+        return torch.cat([self.label_weight[:num_channels - 1], self.label_weight[OUTLIER:OUTLIER + 1]])
 
     def forward(self, seg_logits: Tensor, seg_label: Tensor, ignore_index: int = 255, **kwargs) -> Tensor:
         """``seg_logits``: float (N, C, H, W); ``seg_label``: int64 (N, H, W). Returns a scalar."""
@@ -80,7 +81,7 @@ class PixelCrossEntropyLoss(nn.Module):
         seg_label = seg_label.masked_fill(seg_label == OUTLIER, outlier_label)
         class_weight = self._weights(seg_logits.size(1))
         if class_weight is not None:
-            class_weight = class_weight.to(seg_logits.dtype)
+            class_weight = class_weight.to(seg_logits)
         total = F.cross_entropy(
             seg_logits, seg_label, weight=class_weight, ignore_index=ignore_index, reduction='sum')
         valid = seg_label != ignore_index
