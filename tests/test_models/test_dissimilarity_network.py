@@ -435,11 +435,33 @@ def test_cross_entropy_equals_torch(class_weight):
     assert empty.item() == 0 and logits.grad.abs().sum() == 0
 
 
-def test_correlation_of_half_precision_stays_finite():
-    for sign in (1, -1):
-        image = torch.full((1, 4, 1, 1), 300.0, dtype=torch.float16)
-        value = dissimilarity_head._correlation(image, sign * image)
-        assert value.dtype == torch.float16 and value.item() == sign * torch.finfo(torch.float16).max
+@pytest.mark.parametrize('spade', [True, False])
+@pytest.mark.parametrize('scale', [1., 4000.])
+def test_half_precision_stays_finite_whatever_the_correlation(spade, scale):
+    torch.manual_seed(0)
+    head = build(decode_head=dict(TINY_HEAD, spade=spade)).decode_head.eval()
+    for stage in head.decoder:  # as large as trained weights may be
+        stage.conv.weight.data.mul_(4)
+    levels = [scale * torch.rand(2, channels, 32 // stride, 48 // stride)
+              for channels, stride in zip(TINY_HEAD['in_channels'], (1, 2, 4, 8))]
+    semantic = F.one_hot(torch.randint(0, 19, (2, 32, 48)), 19).permute(0, 3, 1, 2).float()
+    uncertainty = torch.rand(2, 3, 32, 48)
+
+    def run(dtype):
+        pyramid = [level.to(dtype) for level in levels]
+        return head(dissimilarity_head.DissimilarityFeatures(pyramid, pyramid, semantic.to(maps), uncertainty.to(maps)))
+
+    maps = torch.float32
+    with torch.no_grad():
+        expected = run(torch.float32)
+        with torch.autocast('cpu', dtype=torch.float16):
+            logits = run(torch.float16)
+        assert logits.isfinite().all()
+        torch.testing.assert_close(logits.float(), expected, rtol=.05, atol=.05 * expected.abs().max().item())
+        if spade:
+            maps = torch.float16
+            head.half()
+            assert run(torch.float16).isfinite().all()
 
 
 def test_no_sampler_of_pixels():
