@@ -3,6 +3,7 @@ _base_ = [
     './models/dissimilarity_vgg16.py', './datasets/mgcda_train.py', './datasets/anomaly_benchmarks.py',
     './schedules/mgcda_50e.py', './default_runtime.py'
 ]
+tta_pipeline = _base_.flip_pipeline
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
