@@ -1,5 +1,5 @@
-# The small study with the papers' labels, which ignore the ego vehicle, and the encoder trained along. The steps of cityscapes256.py, and other labels of the same composites.
-# docs/study.md.
+# The small study with the papers' labels, which ignore the ego vehicle, and the encoder trained along. The steps of
+# cityscapes256.py, and other labels of the same composites. docs/study.md.
 _base_ = './cityscapes256.py'
 _folder = _base_._folder
 _void_class = {'model.backbone.frozen_stages': -1, 'train_dataloader.dataset.datasets.0.ignore_ids': None}

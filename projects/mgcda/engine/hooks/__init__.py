@@ -8,6 +8,6 @@ from .mdat_hook import MDATHook
 from .synthesis_visualization_hook import SynthesisVisualizationHook
 
 __all__ = [
-    'AnomalyVisualizationHook', 'CheckpointGuardHook', 'ClassWeightHook', 'InvalidLossHook', 'KeyedRandomHook', 'MDATHook',
-    'SynthesisVisualizationHook'
+    'AnomalyVisualizationHook', 'CheckpointGuardHook', 'ClassWeightHook', 'InvalidLossHook', 'KeyedRandomHook',
+    'MDATHook', 'SynthesisVisualizationHook'
 ]

@@ -39,15 +39,16 @@ class ClassWeightHook(Hook):
 
     .. math:: w_c = 1 / \ln(1.02 + s_c)
 
-    :math:`s_c` is the share of class c among the labelled pixels, the mean over the domains. Before training, the labels
-    of ``num_images`` samples of each domain are read through the data set's own pipeline, so that composites made online
-    count as the network sees them. Which samples is fixed, whatever the run's seed; ranks divide them and add up whole
-    numbers, so that the weights depend neither on their number nor on that of the workers, and no random number of the
-    run is drawn. The counts are stored in the checkpoint under 'class_weights'; a resumed run takes them from there.
+    :math:`s_c` is the share of class c among the labelled pixels; each domain counts the same. Before training, the
+    labels of ``num_images`` samples of each domain are read through the data set's own pipeline, so that composites
+    made online count as the network sees them. Which samples is fixed, whatever the run's seed; ranks divide them and
+    add up whole numbers, so that the weights depend neither on their number nor on that of the workers, and no random
+    number of the run is drawn. The counts are stored in the checkpoint under 'class_weights'; a resumed run takes them
+    from there.
 
     Losses with ``set_pixel_counts(counts)``, such as ``PixelCrossEntropyLoss``, get the weights. A loss whose
-    ``class_weight`` is given in the config keeps it. Without the hook (``default_hooks.class_weights=None``) all classes
-    weigh the same.
+    ``class_weight`` is given in the config keeps it. Without the hook (``default_hooks.class_weights=None``) all
+    classes weigh the same.
 
     Args:
         num_images (int): Samples of a domain that are read; all of them where it has fewer. Defaults to 200.

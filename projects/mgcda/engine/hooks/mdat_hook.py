@@ -40,8 +40,8 @@ class MDATHook(Hook):
 
     Every ``log_interval`` iterations the batch's tau, classifier errors and the shares of pixels and of images (by the
     mean over their pixels) whose domain they tell rightly are logged as ``mdat/tau``, ``mdat/feature_error``,
-    ``mdat/feature_accuracy``, ``mdat/feature_image_accuracy``, and so on, and the standard deviation of the features that
-    :math:`D_f` judges as ``mdat/feature_std``.
+    ``mdat/feature_accuracy``, ``mdat/feature_image_accuracy``, and so on, and the standard deviation of the features
+    that :math:`D_f` judges as ``mdat/feature_std``.
 
     Args:
         feature_classifier (dict, optional): :math:`D_f`, a model that takes ``features``; none by default.

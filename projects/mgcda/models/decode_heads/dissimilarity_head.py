@@ -60,8 +60,8 @@ class DecoderStage(nn.Module):
     def forward_half(self, above: List[Tensor], correlation: Tensor, fused: Tensor, semantic: Tensor) -> Tensor:
         """The stage over float16 features, with the correlation (N, 1, h, w) in float32.
 
-        The correlation exceeds float16, and so does what a convolution makes of it: its part of the sum stays in float32
-        up to the normalisation of the refinement.
+        The correlation exceeds float16, and so does what a convolution makes of it: its part of the sum stays in
+        float32 up to the normalisation of the refinement.
         """
         position = sum(part.size(1) for part in above)
         before, own, behind = self.conv.weight.split([position, 1, self.conv.in_channels - position - 1], dim=1)

@@ -15,8 +15,8 @@ class DomainClassifier(BaseModule):
     r"""Score at each place which domain a map comes from (MGCDA, section 3.3).
 
     Convolutions of kernel 3, stride 1, padding 1 to ``channels`` and at last to 1 channel, ReLU after each but the
-    last: :math:`C_{c_1} - \dots - C_{c_k} - C_1`. The last bias starts at 0.5, the mean of the two domain labels, so that
-    neither domain starts further from its label than the other.
+    last: :math:`C_{c_1} - \dots - C_{c_k} - C_1`. The last bias starts at 0.5, the mean of the two domain labels, so
+    that neither domain starts further from its label than the other.
 
     Args:
         in_channels (int): Channels of the map that is classified.

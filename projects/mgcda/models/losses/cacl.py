@@ -190,9 +190,8 @@ class CACLLoss(nn.Module):
         strategy (str): 'anomaly_aware', or 'random' to leave the network's errors out of the choice.
         cross_domain (bool): Whether positives are pooled over all domains; otherwise within the anchor's.
         log (bool): Whether to take the logarithm; False is eq. 3 as printed. Defaults to True.
-        normalise (bool): Whether to divide the logarithmic form by :math:`\ln(1 + |S^n|)`: a domain's term is then about
-            1 at the start, and the paper's weight of 0.1 keeps the loss below the cross-entropy. Without effect on the
-            form as printed. Defaults to True.
+        normalise (bool): Whether to divide the logarithmic form by :math:`\ln(1 + |S^n|)`: a domain's term is about 1
+            at the start, however many negatives there are. Without effect on the form as printed. Defaults to True.
         balance_domains (bool): Whether the positives of each domain weigh the same in the mean over all, however many
             of each there are. Defaults to False.
         threshold (float): Anomaly logit above which a pixel counts as predicted an anomaly, for the choice of samples
@@ -249,9 +248,8 @@ class CACLLoss(nn.Module):
 
         ``embedding``: float (N, D, h, w), not normalised. ``anomaly_logit``: float (N, 1, H, W), used without
         gradient. ``target``: int (N, H, W), 0, 1 or 255. Both are brought to (h, w), the target by the pixel whose
-        centre is nearest.
-        ``domains``: list of N ints. ``projector``: maps (N, D, h, w) pixel by pixel to the space of comparison, such as
-        ``Projector``; only the sampled pixels pass it. None compares the embedding itself.
+        centre is nearest. ``domains``: list of N ints. ``projector``: maps (N, D, h, w) pixel by pixel to the
+        space of comparison, such as ``Projector``; only the sampled pixels pass it. None compares the embedding itself.
         """
         if len(domains) != len(embedding):
             raise ValueError(f'domains must name one domain for each of the {len(embedding)} images, '

@@ -19,9 +19,9 @@ class PixelCrossEntropyLoss(nn.Module):
     .. math:: L = \frac{\sum_p w_{y_p} \left(-\log p_{y_p}\right)}{\max(\sum_p w_{y_p}, \epsilon)}
 
     over the pixels :math:`p` with :math:`y_p \ne` ``ignore_index``, with the class weights :math:`w` (1 without). A
-    batch that is ignored altogether gives 0, with a graph. With weights this is PyTorch's weighted mean, SynBoost's; that of
-    MMSegmentation divides by the number of pixels. Unlike :class:`mmseg.models.CrossEntropyLoss` it never
-    waits for the device.
+    batch that is ignored altogether gives 0, with a graph. With weights this is PyTorch's weighted mean, SynBoost's;
+    that of MMSegmentation divides by the number of pixels. Unlike :class:`mmseg.models.CrossEntropyLoss` it never waits
+    for the device.
 
     Outliers, label ``mgcda.labels.OUTLIER``, are ignored, too, or are a class of their own: that of a head with C + 1
     channels, the void class (Blum et al., IJCV 2021), which the score ``void_class`` reads.

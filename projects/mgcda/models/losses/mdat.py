@@ -84,8 +84,9 @@ def multi_source_adversarial_loss(pred: Tensor,
     does not count. Returns a scalar, float32 (float64 of float64).
 
     Raises:
-        ValueError: If ``pred`` or ``valid`` has another shape, or ``domains`` another length or, of a list, other values; the values
-            of a tensor are not looked at, which would wait for the device, and maps of other domains count for nothing.
+        ValueError: If ``pred`` or ``valid`` has another shape, or ``domains`` another length or, of a list, other
+            values; the values of a tensor are not looked at, which would wait for the device, and maps of other
+            domains count for nothing.
     """
     return _paired_squared_error(pred, domains, 1 - tau, tau, valid)
 

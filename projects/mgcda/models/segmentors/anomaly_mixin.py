@@ -42,8 +42,9 @@ class AnomalyMixin:
     classes, and scores may need 'outlier_logits', (N, K, H, W).
 
     In training, alignment reads three taps (:meth:`taps`), and nothing else: those of the head's last outputs, or of
-    layers that ``taps`` names. They exist while :meth:`loss` runs and are dropped before it returns. Adversarial losses come from the callable given to :meth:`set_alignment` (see
-    ``MDATHook``), the contrastive loss from ``train_only.contrast`` on the output of ``train_only.projector``.
+    layers that ``taps`` names. They exist while :meth:`loss` runs and are dropped before it returns. Adversarial losses
+    come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
+    ``train_only.contrast`` on the output of ``train_only.projector``.
 
     Args:
         score (str or dict, optional): Score of the class logits, by its name in ``mgcda.scores``: 'entropy' or
@@ -117,7 +118,8 @@ class AnomalyMixin:
                       reads_target: bool = False) -> None:
         """Add ``alignment(taps, domains) -> losses`` to the training losses; None removes it.
 
-        With ``reads_target`` it is called as ``alignment(taps, domains, target)``; ``target``: int (N, H, W), 0, 1 or 255.
+        With ``reads_target`` it is called as ``alignment(taps, domains, target)``; ``target``: int (N, H, W), 0, 1 or
+        255.
         """
         self._alignment = alignment
         self._alignment_reads_target = reads_target
