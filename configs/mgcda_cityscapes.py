@@ -4,7 +4,8 @@ default_hooks = dict(
     mdat=dict(
         type='MDATHook',
         feature_classifier=dict(type='DomainClassifier', in_channels=512),
-        output_classifier=dict(type='DomainClassifier', in_channels=1, channels=(32, 64, 128, 256))))
+        output_classifier=dict(type='DomainClassifier', in_channels=1, channels=(32, 64, 128, 256)),
+        optimizer=dict(type='Adam', lr=1e-4)))
 model = dict(
     train_only=dict(
         projector=dict(type='Projector', in_channels=64, channels=(64, 128)),

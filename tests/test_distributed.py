@@ -139,6 +139,10 @@ def test_gradients_are_those_of_the_mean_of_the_ranks_losses(folder, runs, monke
     hook, model = mdat_hook(runner), runner.model
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     hook.before_run(runner)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    weights = next(hook for hook in runner.hooks if type(hook).__name__ == 'ClassWeightHook')
+    weights.before_run(runner)
+    weights.before_train(runner)
     model.load_state_dict(runs[0]['initial']['model'])
     hook.discriminators.load_state_dict(runs[0]['initial']['mdat'])
     hook.discriminators.requires_grad_(True)

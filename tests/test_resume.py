@@ -60,7 +60,7 @@ def assert_same_run(resumed: Tuple[List[dict], dict], whole: Tuple[List[dict], d
     assert [row['iteration'] for row in rows] == list(range(first, len(expected_rows)))
     assert_identical(rows, expected_rows[first:])
     assert set(checkpoint) == set(expected) >= {'state_dict', 'optimizer', 'param_schedulers'}
-    for part in ('state_dict', 'optimizer', 'param_schedulers', 'mdat'):
+    for part in ('state_dict', 'optimizer', 'param_schedulers', 'mdat', 'class_weights'):
         assert_identical(checkpoint.get(part), expected.get(part), part)
     meta, expected_meta = ({key: value for key, value in part['meta'].items() if key not in OF_THE_RUN}
                            for part in (checkpoint, expected))

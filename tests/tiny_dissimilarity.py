@@ -94,6 +94,7 @@ log_processor = dict(by_epoch=False)
 default_hooks = dict(
     logger=dict(interval=1000),
     checkpoint=dict(by_epoch=False, interval=3, save_last=True, max_keep_ckpts=-1),
+    class_weights=dict(type='ClassWeightHook', num_images=3),
     mdat=dict(
         type='MDATHook',
         feature_classifier=dict(type='DomainClassifier', in_channels=8, channels=(8, 8)),

@@ -5,6 +5,7 @@ _base_ = [
 ]
 # The network's margin, and SynBoost's mixture of its probability with the entropy, which costs nothing.
 model = dict(scores=['logit_margin', 'SynBoostEnsemble'])
+tta_pipeline = _base_.flip_pipeline
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -12,3 +13,5 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=_base_.fs_lost_and_found)
 val_evaluator = dict(type='AnomalyMetric')
+# Class weights from the training labels, as in SynBoost (Di Biase et al., CVPR 2021), which trains this network.
+default_hooks = dict(class_weights=dict(type='ClassWeightHook'))

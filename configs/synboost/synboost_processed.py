@@ -6,5 +6,6 @@ _base_ = [
 ]
 model = dict(decode_head=dict(loss_decode=dict(class_weight=(1.548, 8.039))))
 train_cfg = dict(val_interval=50)
+tta_pipeline = _base_.flip_pipeline
 val_dataloader = _base_.test_dataloader
 val_evaluator = dict(type='AnomalyMetric')

@@ -13,6 +13,7 @@ train_dataloader = dict(
     batch_size=4,
     sampler=dict(batch_size=4, num_per_domain=4),
     dataset=dict(datasets=[_base_.void_class]))
+tta_pipeline = _base_.flip_pipeline
 val_dataloader = dict(
     _base_.test_dataloader,
     dataset=dict(type='ConcatDataset', datasets=[_base_.fs_lost_and_found, _base_.fs_static]))

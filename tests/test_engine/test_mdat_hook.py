@@ -1,16 +1,19 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import copy
 import os
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmseg.registry import HOOKS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -67,6 +70,14 @@ class Deaf(AlignedModel):
 
     def set_alignment(self, alignment):
         pass
+
+
+@MODELS.register_module(force=True)
+class Pointwise(nn.Conv2d):
+    """A classifier that sees one position at a time."""
+
+    def __init__(self):
+        super().__init__(8, 1, 1)
 
 
 class Recorder(Hook):
@@ -286,6 +297,11 @@ def test_log(tmp_path):
         assert len(scalars[f'train/mdat/{stage}_error'].data[0]) == 2
         accuracy = scalars[f'train/mdat/{stage}_accuracy'].data[0]
         assert len(accuracy) == 2 and all(0 <= value <= 1 for value in accuracy)
+    spread = scalars['train/mdat/feature_std'].data[0]
+    inputs = torch.stack([Pictures()[i]['inputs'] for i in range(BATCH, 2 * BATCH)])  # the second batch
+    encoder = {key: recorder.weights[0][f'encoder.{key}'].cpu() for key in ('weight', 'bias')}
+    feats = F.conv2d(inputs, encoder['weight'], encoder['bias'], 2, 1).relu()
+    assert len(spread) == 2 and spread[0] == pytest.approx(feats.std().item(), rel=1e-5)
 
 
 def test_accuracies_count_pixels_and_images(tmp_path):
@@ -296,6 +312,49 @@ def test_accuracies_count_pixels_and_images(tmp_path):
     logged = {name: runner.message_hub.get_scalar(f'train/mdat/output_{name}').current()
               for name in ('accuracy', 'image_accuracy')}
     assert logged == pytest.approx(dict(accuracy=4 / 6, image_accuracy=1))
+    hook.valid_only = True
+    valid = torch.tensor([[[True, False]], [[True, False]], [[False, False]]])
+    hook._log(runner, dict(output=pred), dict(output=torch.tensor(2.)), [0, 1, 1], valid)
+    for name in ('accuracy', 'image_accuracy'):
+        assert runner.message_hub.get_scalar(f'train/mdat/output_{name}').current() == pytest.approx(1 / 2)
+
+
+class Labelled(AlignedModel):
+    """Hands on a target of its own whose lower half is ignored."""
+
+    def set_alignment(self, alignment, reads_target=False):
+        target = torch.zeros(BATCH, 8, 8, dtype=torch.int64)
+        target[:, 4:] = 255
+        self.alignment = alignment and (lambda taps, domains: alignment(
+            dict(features=self.change(taps['features']), anomaly_logit=self.change(taps['anomaly_logit'])), domains,
+            target.to(taps['features'].device))) if reads_target else alignment
+
+    def change(self, feats):
+        return feats
+
+
+class Spoiled(Labelled):
+    """The features of what is ignored are others."""
+
+    def change(self, feats):
+        return torch.cat([feats[:, :, :2], feats[:, :, 2:] * 5 + 3], dim=2)
+
+
+def test_only_valid_positions_teach(tmp_path):
+    ends = []
+    for model in (Labelled(), Spoiled()):
+        hook = make_hook(valid_only=True, feature_classifier=dict(type='Pointwise'), output_classifier=None)
+        _, _, recorder = train(tmp_path / type(model).__name__, model=model, hook=hook)
+        ends.append(recorder.after)
+    assert all(torch.equal(ends[0][key], value) for key, value in ends[1].items())
+
+
+@pytest.mark.parametrize('dynamic', [True, False])
+def test_label_of_a_resumed_run_without_smoothing_is_the_configs(tmp_path, dynamic):
+    train(tmp_path / 'a', 2)
+    hook = make_hook(dynamic_label=dynamic, tau_base=.8)
+    _, _, recorder = train(tmp_path / 'b', hook=hook, load_from=str(tmp_path / 'a' / 'iter_2.pth'), resume=True)
+    assert recorder.taus == pytest.approx([.65, .575] if dynamic else [.8, .8])
 
 
 @pytest.mark.parametrize('every', [1, 2])
@@ -402,6 +461,18 @@ def test_several_optimizers_are_refused(tmp_path):
 def test_options_are_checked(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_hook(**kwargs)
+
+
+@pytest.mark.parametrize('name, network', [
+    ('mgcda_cityscapes', 1e-4), ('ablation/oda', 1e-4), ('ablation/mdat', 1e-4), ('plugin/pebal_r50', None),
+    ('toy/mgcda', 1e-3), ('toy/mgcda_pebal', 5e-4), ('studies/cityscapes256/mgcda', 5e-4),
+    ('studies/cityscapes256/mgcda_pebal', 5e-4)])
+def test_rate_of_the_classifiers_is_an_option_of_each_config(name, network):
+    cfg = Config.fromfile(Path(mgcda.__file__).parents[2] / f'configs/{name}.py')
+    assert cfg.default_hooks.mdat.optimizer.lr == (network or 1e-4)
+    assert network in (None, cfg.optim_wrapper.optimizer.lr)
+    cfg.merge_from_dict({'default_hooks.mdat.optimizer.lr': 3e-4})
+    assert HOOKS.build(cfg.default_hooks.mdat).optimizer == dict(type='Adam', lr=3e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='AmpOptimWrapper cannot be built without a GPU')

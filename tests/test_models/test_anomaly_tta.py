@@ -77,5 +77,7 @@ def test_every_data_set_gets_the_pipeline(load_tool: Callable[[str], ModuleType]
     load_tool('tools/test.py').enable_tta(cfg)
     datasets = cfg.test_dataloader.dataset.datasets
     assert len(datasets) == 3 and 'pipeline' not in cfg.test_dataloader.dataset
+    augmentations = [step['type'] for branch in cfg.tta_pipeline[1]['transforms'] for step in branch]
+    assert augmentations.count('RandomFlip') == 2 and 'Resize' not in augmentations  # the work size is fixed
     assert all(dataset.pipeline == cfg.tta_pipeline for dataset in datasets)
     assert cfg.model.type == 'AnomalyTTAModel' and cfg.model.module.type == 'DissimilaritySegmentor'

@@ -11,39 +11,46 @@ def unit(rng, *shape):
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
-def reference(anchors, positives, negatives, temperature, log):
+FORMS = [dict(log=True, normalise=True), dict(log=True, normalise=False), dict(log=False)]
+
+
+def reference(anchors, positives, negatives, temperature, log=True, normalise=False, weights=None):
     """One domain's term of eq. 3, pair by pair in float64."""
     if not len(anchors) or not len(positives):
         return 0.
+    weights = np.ones(len(positives)) if weights is None else weights
     total = 0.
     for a in anchors:
         rest = sum(np.exp(a @ n / temperature) for n in negatives)
-        for p in positives:
+        for p, weight in zip(positives, weights):
             own = np.exp(a @ p / temperature)
             fraction = own / (own + rest)
-            total += np.log(fraction) if log else fraction
-    return -total / (len(anchors) * len(positives))
+            total += weight * (np.log(fraction) if log else fraction)
+    if log and normalise and len(negatives):
+        total /= np.log(1 + len(negatives))
+    return -total / (len(anchors) * weights.sum())
 
 
-@pytest.mark.parametrize('log', [True, False])
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('sizes', [(5, 7, 9), (1, 1, 1), (3, 4, 0), (0, 4, 5), (3, 0, 5), (0, 0, 0)])
 @pytest.mark.parametrize('temperature', [.1, 1.])
-def test_contrast_against_reference(log, sizes, temperature):
+def test_contrast_against_reference(form, sizes, temperature):
     rng = np.random.default_rng(0)
     sets = [unit(rng, size, 6) for size in sizes]
-    expected = reference(*sets, temperature, log)
+    expected = reference(*sets, temperature, **form)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         tensors = [torch.tensor(values, dtype=dtype, requires_grad=True) for values in sets]
-        loss = cross_domain_contrast(*tensors, temperature, log)
+        loss = cross_domain_contrast(*tensors, temperature, **form)
         assert loss.shape == () and loss.dtype == dtype
         assert loss.item() == pytest.approx(expected, rel=tolerance, abs=tolerance)
         loss.backward()
         assert all(t.grad is not None and t.grad.isfinite().all() for t in tensors)
 
 
-@pytest.mark.parametrize('log', [True, False])
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('weighted', [False, True])
 @pytest.mark.parametrize('kept', [(2, 3, 4), (2, 3, 0), (0, 3, 4), (2, 0, 4), (0, 0, 0)])
-def test_masks_equal_leaving_out(log, kept):
+def test_masks_equal_leaving_out(form, weighted, kept):
     rng = np.random.default_rng(1)
     sets = [unit(rng, size, 4) for size in (5, 6, 7)]
     masks = []
@@ -51,9 +58,13 @@ def test_masks_equal_leaving_out(log, kept):
         mask = np.zeros(len(values), bool)
         mask[rng.permutation(len(values))[:number]] = True
         masks.append(mask)
-    expected = reference(*[values[mask] for values, mask in zip(sets, masks)], .1, log)
+    weights = rng.uniform(.1, 3, 6) if weighted else None
+    expected = reference(*[values[mask] for values, mask in zip(sets, masks)], .1, **form,
+                         weights=weights[masks[1]] if weighted else None)
     tensors = [torch.tensor(values, dtype=torch.float32, requires_grad=True) for values in sets]
-    loss = cross_domain_contrast(*tensors, .1, log, *[torch.tensor(mask) for mask in masks])
+    named = dict(zip(('anchor_mask', 'positive_mask', 'negative_mask'), map(torch.tensor, masks)))
+    loss = cross_domain_contrast(*tensors, .1, **form, **named,
+                                 positive_weight=torch.tensor(weights) if weighted else None)
     assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
     loss.backward()
     for tensor, mask in zip(tensors, masks):
@@ -61,11 +72,19 @@ def test_masks_equal_leaving_out(log, kept):
         assert not tensor.grad[torch.tensor(~mask)].any()
 
 
-def test_gradient_of_both_forms():
+def test_gradient_of_all_forms():
     rng = np.random.default_rng(2)
     tensors = [torch.tensor(unit(rng, size, 3), requires_grad=True) for size in (3, 4, 5)]
-    for log in (True, False):
-        assert torch.autograd.gradcheck(lambda a, p, n: cross_domain_contrast(a, p, n, .3, log), tensors)
+    for form in FORMS:
+        assert torch.autograd.gradcheck(lambda a, p, n: cross_domain_contrast(a, p, n, .3, **form), tensors)
+
+
+def test_normalised_form_is_one_of_equal_similarities():
+    same = torch.nn.functional.normalize(torch.ones(500, 4), dim=1)
+    assert cross_domain_contrast(same[:7], same[:9], same, .1, normalise=True).item() == pytest.approx(1, rel=1e-5)
+    mask = torch.arange(500) < 40
+    loss = cross_domain_contrast(same[:7], same[:9], same, .1, negative_mask=mask, normalise=True)
+    assert loss.item() == pytest.approx(1, rel=1e-5)
 
 
 def test_contrast_is_safe_under_autocast_and_extreme_similarities():
@@ -95,11 +114,17 @@ def counts(hard_anomalies, easy_anomalies, hard_normals, easy_normals, size=(24,
 CASES = [  # hard and easy anomalies, hard and easy normals -> of the same kinds in anchors and negatives, positives
     ((30, 200, 30, 200), (5, 5, 20, 20, 60)),
     ((2, 200, 30, 200), (2, 8, 20, 20, 60)),
-    ((30, 3, 30, 200), (7, 3, 0, 20, 60)),
+    ((30, 3, 30, 200), (10, 0, 3, 20, 60)),
+    ((30, 12, 30, 200), (8, 2, 10, 20, 60)),  # 5 : 20 of 12, the anchors' part rounded down
     ((0, 200, 0, 200), (0, 10, 20, 0, 60)),
     ((30, 0, 30, 0), (10, 0, 0, 20, 0)),
-    ((3, 2, 7, 9), (3, 2, 0, 7, 9)),
-    ((0, 12, 1, 1), (0, 10, 2, 1, 1)),
+    ((3, 2, 7, 9), (3, 0, 2, 7, 9)),
+    ((3, 20, 7, 9), (3, 5, 15, 7, 9)),  # 7 : 20 of 20
+    ((0, 12, 1, 1), (0, 4, 8, 1, 1)),  # 10 : 20 of 12
+    ((0, 1, 1, 1), (0, 1, 0, 1, 1)),
+    ((1, 1, 1, 1), (1, 0, 1, 1, 1)),
+    ((0, 2, 1, 1), (0, 1, 1, 1, 1)),
+    ((5, 25, 0, 0), (5, 5, 20, 0, 0)),
     ((0, 0, 30, 200), (0, 0, 0, 20, 60)),
     ((30, 200, 0, 0), (5, 5, 20, 0, 0)),
     ((0, 0, 0, 0), (0, 0, 0, 0, 0)),
@@ -131,6 +156,55 @@ def test_numbers_of_samples():
         assert wrong[samples.negatives[index, :20]][samples.negative_mask[index, :20]].all()
 
 
+def few_of(easy, hard, **kwargs):
+    """Numbers of hard and easy anchors and of positives of an image with so many anomalies; checks the sets."""
+    logit = torch.cat([torch.ones(easy), -torch.ones(hard), torch.zeros(3)])[None, None]
+    target = torch.tensor([1] * (easy + hard) + [255] * 3)[None, None]
+    samples = sample_anomaly_aware(logit, target, **kwargs)
+    anchors, positives = (i[m].tolist() for i, m in zip(samples[0:4:2], samples[1:4:2]))
+    assert len(set(anchors + positives)) == len(anchors) + len(positives)
+    assert max(anchors + positives, default=-1) < easy + hard and len(anchors) <= samples.anchors.size(1)
+    assert (len(anchors) > 0) == (easy + hard > 0)
+    if kwargs.get('strategy') != 'random':
+        assert all(place < easy for place in positives)
+    hard_ones = sum(place >= easy for place in anchors)
+    return hard_ones, len(anchors) - hard_ones, len(positives)
+
+
+@pytest.mark.parametrize('easy, hard, expected', [
+    (4, 127, (50, 0, 4)), (19, 112, (47, 3, 16)), (25, 100, (45, 5, 20)), (40, 0, (0, 13, 27)), (60, 0, (0, 20, 40)),
+    (125, 25, (25, 25, 100)), (150, 0, (0, 50, 100)), (2, 0, (0, 1, 1)), (1, 0, (0, 1, 0)), (1, 1, (1, 0, 1))])
+def test_scarce_easy_anomalies_are_shared(easy, hard, expected):
+    assert few_of(easy, hard) == expected
+
+
+def test_positives_wherever_there_are_two_easy_anomalies():
+    rng = np.random.default_rng(8)
+    for _ in range(2000):
+        easy, hard = (int(rng.integers(0, limit)) for limit in rng.choice((3, 30, 200), 2))
+        num_anchors, ratio = int(rng.integers(1, 60)), int(rng.integers(0, 4))
+        options = dict(num_anchors=num_anchors, positive_ratio=ratio)
+        hard_taken, easy_taken, positives = few_of(easy, hard, **options)
+        assert hard_taken + easy_taken <= num_anchors and positives <= ratio * num_anchors
+        assert (positives > 0) >= (easy >= 2 and ratio > 0)
+        half = num_anchors // 2
+        if hard >= half and easy >= num_anchors - half + ratio * num_anchors or easy >= num_anchors * (1 + ratio):
+            assert (hard_taken, positives) == (min(hard, half), ratio * num_anchors)
+            assert easy_taken == num_anchors - hard_taken
+        _, _, positives = few_of(easy, hard, strategy='random', **options)
+        assert (positives > 0) >= (easy + hard >= 2 and ratio > 0) and positives <= ratio * num_anchors
+
+
+def test_threshold_decides_what_is_hard():
+    logit, target = counts(20, 40, 20, 40)
+    for threshold in (-2., 2.):
+        torch.manual_seed(0)
+        moved = sample_anomaly_aware(logit[None] + threshold, target[None], num_anchors=10, threshold=threshold)
+        torch.manual_seed(0)
+        assert all(map(torch.equal, moved, sample_anomaly_aware(logit[None], target[None], num_anchors=10)))
+    assert CACLLoss(threshold=-2).sampling['threshold'] == -2
+
+
 def test_odd_number_of_anchors():
     logit, target = counts(30, 200, 0, 0)
     samples = sample_anomaly_aware(logit[None], target[None], num_anchors=5)
@@ -149,7 +223,7 @@ def test_random_strategy_ignores_the_prediction():
     assert len(drawn.unique()) == 30 and (target.flatten()[drawn] == 1).all()
     assert (target.flatten()[samples.negatives[0]] == 0).all()
     few = sample_anomaly_aware(*(t[None] for t in counts(6, 6, 0, 0)), num_anchors=10, strategy='random')
-    assert [int(mask.sum()) for mask in few[1::2]] == [10, 2, 0]
+    assert [int(mask.sum()) for mask in few[1::2]] == [4, 8, 0]
 
 
 def test_sampling_is_uniform_and_reproducible():
@@ -170,21 +244,21 @@ def test_images_smaller_than_the_sets():
     logit, target = torch.tensor([[[[1., -1.], [1., -1.]]]]), torch.tensor([[[1, 1], [0, 0]]])
     samples = sample_anomaly_aware(logit, target)
     assert [tuple(s.shape) for s in samples[::2]] == [(1, 50), (1, 100), (1, 400)]
-    assert samples.anchors[samples.anchor_mask].tolist() == [1, 0]  # the hard one first
-    assert not samples.positive_mask.any()
+    assert samples.anchors[samples.anchor_mask].tolist() == [1]
+    assert samples.positives[samples.positive_mask].tolist() == [0]
     assert samples.negatives[samples.negative_mask].tolist() == [2, 3]
 
 
 @pytest.mark.parametrize('cross_domain', [True, False])
-@pytest.mark.parametrize('log', [True, False])
+@pytest.mark.parametrize('form', [*FORMS, dict(balance_domains=True)])
 @pytest.mark.parametrize('strategy', ['anomaly_aware', 'random'])
-def test_loss_against_reference(cross_domain, log, strategy):
+def test_loss_against_reference(cross_domain, form, strategy):
     batch = [counts(*case) for case in ((30, 100, 30, 100), (5, 60, 0, 50), (0, 0, 20, 60), (9, 9, 9, 9))]
     logit, target = (torch.stack(parts) for parts in zip(*batch))
     domains = [1, 0, 0, 1]
     rng = np.random.default_rng(4)
     embedding = rng.normal(size=(4, 8, 24, 24))
-    module = CACLLoss(num_anchors=10, strategy=strategy, cross_domain=cross_domain, log=log, loss_weight=.1)
+    module = CACLLoss(num_anchors=10, strategy=strategy, cross_domain=cross_domain, loss_weight=.1, **form)
     tensor = torch.tensor(embedding, dtype=torch.float32, requires_grad=True)
     torch.manual_seed(7)
     loss = module(tensor, logit, target, domains)
@@ -194,12 +268,16 @@ def test_loss_against_reference(cross_domain, log, strategy):
     feats = feats / np.linalg.norm(feats, axis=-1, keepdims=True)
     sets = [[feats[i][indices[i][mask[i]].numpy()] for i in range(4)]
             for indices, mask in zip(samples[::2], samples[1::2])]
-    expected = 0.
+    expected, weights = 0., None
+    domain_sizes = [sum(len(sets[1][i]) for i in range(4) if domains[i] == domain) for domain in domains]
     for members in ([1, 2], [0, 3]):
         partners = range(4) if cross_domain else members
+        if form.get('balance_domains'):
+            weights = np.concatenate([np.full(len(sets[1][i]), 1 / domain_sizes[i]) for i in partners])
         expected += reference(
             np.concatenate([sets[0][i] for i in members]), np.concatenate([sets[1][i] for i in partners]),
-            np.concatenate([sets[2][i] for i in members]), .1, log)
+            np.concatenate([sets[2][i] for i in members]), .1, form.get('log', True), form.get('normalise', True),
+            weights)
     assert loss.item() == pytest.approx(.1 * expected, rel=1e-5)
     loss.backward()
     assert tensor.grad.isfinite().all() and tensor.grad.any()
@@ -224,15 +302,15 @@ EMPTY = [(0, 0, 0, 0), (0, 0, 9, 9), (9, 0, 0, 0), (0, 9, 0, 0), (9, 0, 0, 9), (
 
 @pytest.mark.parametrize('case', EMPTY)
 @pytest.mark.parametrize('domains', [[0, 1], [0, 0], [1, 1]])
-@pytest.mark.parametrize('log', [True, False])
-def test_empty_sets_are_finite_with_a_graph(case, domains, log):
+@pytest.mark.parametrize('form', [*FORMS, dict(balance_domains=True)])
+def test_empty_sets_are_finite_with_a_graph(case, domains, form):
     logit, target = (torch.stack([part, part]) for part in counts(*case))
     for embedding in (torch.randn(2, 4, 24, 24), torch.zeros(2, 4, 24, 24)):
         embedding.requires_grad_()
-        loss = CACLLoss(log=log)(embedding, logit, target, domains)
+        loss = CACLLoss(**form)(embedding, logit, target, domains)
         loss.backward()
         assert loss.isfinite() and embedding.grad.isfinite().all()
-    if case[1] <= 9 and not case[0] * case[1]:  # without positives nothing pulls
+    if not case[1]:  # without positives nothing pulls
         assert not embedding.grad.any() and loss.item() == 0
 
 
@@ -249,7 +327,8 @@ def test_half_precision_embedding():
 
 
 @pytest.mark.parametrize('kwargs', [dict(temperature=0), dict(num_anchors=0), dict(positive_ratio=-1),
-                                    dict(easy_negative_ratio=.5), dict(strategy='hardest'), dict(loss_name='cacl')])
+                                    dict(easy_negative_ratio=.5), dict(strategy='hardest'), dict(loss_name='cacl'),
+                                    dict(threshold=float('nan'))])
 def test_options_are_checked(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         CACLLoss(**kwargs)

@@ -1,4 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import copy
 import weakref
 
 import numpy as np
@@ -275,16 +276,44 @@ def test_semantic_255_has_no_class():
     assert one_hot.sum(1)[torch.from_numpy(semantic == 255)].eq(0).all() and (semantic == 255).any()
 
 
-def test_taps_carry_the_graph_of_the_last_training_forward():
-    model = build()
+def test_taps_carry_the_graph_while_the_losses_are_made():
+    model, kept = build(), []
+
+    def alignment(taps, domains):
+        assert {k: tuple(v.shape) for k, v in taps.items()} == dict(
+            features=(2, 10, 4, 6), anomaly_logit=(2, 1, 32, 48), embedding=(2, 4, 32, 48))
+        assert all(v.requires_grad for v in taps.values())
+        kept.append(weakref.ref(taps['embedding']))
+        return {}
+
+    model.set_alignment(alignment)
+    losses = model.loss(random_inputs(), samples())
+    sum(losses.values()).backward()
+    del losses
+    assert kept[0]() is None
     with pytest.raises(RuntimeError, match='taps'):
         model.taps()
-    inputs = random_inputs()
-    model.loss(inputs, samples())
-    taps = model.taps()
-    assert {k: tuple(v.shape) for k, v in taps.items()} == dict(
-        features=(2, 10, 4, 6), anomaly_logit=(2, 1, 32, 48), embedding=(2, 4, 32, 48))
-    assert all(v.requires_grad for v in taps.values())
+
+
+@pytest.mark.parametrize('train_only', [False, True])
+def test_model_can_be_copied_after_a_step(train_only):
+    model = build(**(dict(train_only=TRAIN_ONLY) if train_only else {}))
+    sum(model.loss(random_inputs(), samples()).values()).backward()
+    twin = copy.deepcopy(model)
+    assert all(map(torch.equal, twin.state_dict().values(), model.state_dict().values()))
+    wrong = samples()
+    wrong[0].gt_sem_seg = PixelData(data=wrong[0].gt_sem_seg.data[:, :5])
+    with pytest.raises(RuntimeError, match='equal size'):
+        model.loss(random_inputs(), wrong)
+    copy.deepcopy(model)
+
+
+def test_alignment_reads_the_target_if_it_asks_for_it():
+    model, seen = build(), []
+    batch = samples()
+    model.set_alignment(lambda taps, domains, target: seen.append(target) or {}, reads_target=True)
+    model.loss(random_inputs(), batch)
+    assert torch.equal(seen[0], torch.cat([sample.gt_sem_seg.data for sample in batch]))
 
 
 def test_alignment_adds_its_losses_and_sees_the_domains():
@@ -406,11 +435,33 @@ def test_cross_entropy_equals_torch(class_weight):
     assert empty.item() == 0 and logits.grad.abs().sum() == 0
 
 
-def test_correlation_of_half_precision_stays_finite():
-    for sign in (1, -1):
-        image = torch.full((1, 4, 1, 1), 300.0, dtype=torch.float16)
-        value = dissimilarity_head._correlation(image, sign * image)
-        assert value.dtype == torch.float16 and value.item() == sign * torch.finfo(torch.float16).max
+@pytest.mark.parametrize('spade', [True, False])
+@pytest.mark.parametrize('scale', [1., 4000.])
+def test_half_precision_stays_finite_whatever_the_correlation(spade, scale):
+    torch.manual_seed(0)
+    head = build(decode_head=dict(TINY_HEAD, spade=spade)).decode_head.eval()
+    for stage in head.decoder:  # as large as trained weights may be
+        stage.conv.weight.data.mul_(4)
+    levels = [scale * torch.rand(2, channels, 32 // stride, 48 // stride)
+              for channels, stride in zip(TINY_HEAD['in_channels'], (1, 2, 4, 8))]
+    semantic = F.one_hot(torch.randint(0, 19, (2, 32, 48)), 19).permute(0, 3, 1, 2).float()
+    uncertainty = torch.rand(2, 3, 32, 48)
+
+    def run(dtype):
+        pyramid = [level.to(dtype) for level in levels]
+        return head(dissimilarity_head.DissimilarityFeatures(pyramid, pyramid, semantic.to(maps), uncertainty.to(maps)))
+
+    maps = torch.float32
+    with torch.no_grad():
+        expected = run(torch.float32)
+        with torch.autocast('cpu', dtype=torch.float16):
+            logits = run(torch.float16)
+        assert logits.isfinite().all()
+        torch.testing.assert_close(logits.float(), expected, rtol=.05, atol=.05 * expected.abs().max().item())
+        if spade:
+            maps = torch.float16
+            head.half()
+            assert run(torch.float16).isfinite().all()
 
 
 def test_no_sampler_of_pixels():
@@ -427,16 +478,6 @@ def test_labels_follow_to_the_size_of_maps_that_are_made_online(monkeypatch):
     losses = model.loss(torch.rand(2, 3, 64, 96), batch)
     assert seen == [(2, 3, 64, 96)] and losses['decode.loss_ce'].isfinite()
     assert torch.equal(torch.stack([sample.gt_sem_seg.data[0] for sample in batch]), expected)
-
-
-def test_taps_of_a_step_are_freed_before_the_next():
-    model = build()
-    model.loss(random_inputs(), samples())
-    kept = weakref.ref(model.taps()['embedding'])
-    model.extract_feat = lambda inputs: alive.append(kept() is not None) or type(model).extract_feat(model, inputs)
-    alive = []
-    model.loss(random_inputs(), samples())
-    assert alive == [False]
 
 
 @pytest.mark.parametrize('threshold, classes', [(0.5, [1, 1, 0, 0]), (0.3, [1, 1, 0, 1])])

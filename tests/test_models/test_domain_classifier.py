@@ -7,6 +7,7 @@ from torch import nn
 
 from mgcda.models.discriminators import DomainClassifier
 from mgcda.models.layers import Projector
+from mgcda.models.losses import multi_source_adversarial_loss
 
 
 def widths(module):
@@ -41,6 +42,41 @@ def test_forward(downsample, size):
     torch.testing.assert_close(same, outputs)
 
 
+@pytest.mark.parametrize('kwargs', [dict(in_channels=64), dict(in_channels=64, normalise=True),
+                                    dict(in_channels=1, channels=(32, 64, 128, 256))])
+def test_both_domains_start_with_gradients_of_one_size(kwargs):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        module = DomainClassifier(**kwargs)
+        module.init_weights()
+        inputs = torch.rand(4, kwargs['in_channels'], 16, 24) * (1 if kwargs['in_channels'] == 1 else 3)
+        inputs.requires_grad_()
+        multi_source_adversarial_loss(module(inputs), [0, 0, 1, 1], 1.).backward()
+        void, mix = inputs.grad[:2].norm(), inputs.grad[2:].norm()
+        assert .5 < void / mix < 2, (seed, void / mix)
+
+
+def test_init_cfg_comes_before_the_bias_of_a_half():
+    module = DomainClassifier(8, init_cfg=dict(type='Normal', layer='Conv2d', std=.1, bias=.25))
+    assert module.layers[-1].bias.item() == .5
+    module.init_weights()
+    assert module.layers[-1].bias.item() == .25
+
+
+def test_normalised_features_are_judged_by_direction():
+    torch.manual_seed(0)
+    module = DomainClassifier(8, normalise=True)
+    inputs = torch.randn(2, 8, 5, 6)
+    lengths = torch.rand(2, 1, 5, 6) + .1
+    torch.testing.assert_close(module(inputs * lengths), module(inputs))
+    plain = DomainClassifier(8)
+    plain.load_state_dict(module.state_dict())
+    scaled = inputs / inputs.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(module(inputs), plain(scaled))
+    large = torch.full((1, 8, 3, 3), 6e4, dtype=torch.bfloat16)
+    assert module.bfloat16()(large).isfinite().all()
+
+
 def test_downsample_averages():
     module = DomainClassifier(1, (), downsample=2)
     nn.init.zeros_(module.layers[0].weight)
@@ -68,7 +104,8 @@ def test_half_precision():
                                              (dict(in_channels=0, channels=(4, )), 'at least 1'),
                                              (dict(in_channels=8, channels=(4, 0)), 'at least 1'),
                                              (dict(in_channels=8, downsample=0), 'downsample'),
-                                             (dict(in_channels=8, downsample=1.5), 'downsample')])
+                                             (dict(in_channels=8, downsample=1.5), 'downsample'),
+                                             (dict(in_channels=1, channels=(4, ), normalise=True), 'normalise')])
 def test_refuses(kwargs, message):
     with pytest.raises(ValueError, match=message):
         DomainClassifier(**kwargs)

@@ -12,6 +12,14 @@ tta_pipeline = [
                     [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
                     [dict(type='LoadAnomalyAnnotations')], [dict(type='PackDissimilarityInputs')]])
 ]
+# The same for networks whose work size is fixed, which would bring all scales back to one: flipped alone.
+flip_pipeline = [
+    dict(type='LoadImage'),
+    dict(
+        type='TestTimeAug',
+        transforms=[[dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+                    [dict(type='LoadAnomalyAnnotations')], [dict(type='PackDissimilarityInputs')]])
+]
 road_anomaly = dict(
     type='RoadAnomalyDataset',
     dataset_name='RoadAnomaly',

@@ -6,6 +6,7 @@ mdat = dict(
     feature_weight=0.04,
     output_weight=0.06,
     feature_classifier=dict(type='DomainClassifier'),
-    output_classifier=dict(type='DomainClassifier', in_channels=1, channels=(32, 64, 128, 256)))
+    output_classifier=dict(type='DomainClassifier', in_channels=1, channels=(32, 64, 128, 256)),
+    optimizer=dict(type='Adam', lr=1e-4))
 cacl = dict(
     projector=dict(type='Projector', channels=(64, 128)), contrast=dict(type='CACLLoss', loss_weight=0.1))

@@ -2,5 +2,7 @@
 # channels only.
 _base_ = './mgcda.py'
 mdat = dict(
-    feature_classifier=dict(in_channels=512), output_classifier=dict(channels=(8, 16, 32, 64), downsample=2))
+    feature_classifier=dict(in_channels=512),
+    output_classifier=dict(channels=(8, 16, 32, 64), downsample=2),
+    optimizer=dict(lr=5e-4))  # the rate of the network
 cacl = dict(projector=dict(in_channels=32))

@@ -33,5 +33,6 @@ param_scheduler = [dict(type='PolyLR', power=0.99, eta_min=0.0, begin=0, end=max
 val_dataloader = val_cfg = val_evaluator = None
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
+    class_weights=dict(type='ClassWeightHook'),
     logger=dict(interval=20, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=1))

@@ -3,4 +3,4 @@ _base_ = './baseline.py'
 model = dict(
     train_only=dict(
         projector=dict(type='Projector', in_channels=24, channels=(64, 128)),
-        contrast=dict(type='CACLLoss', loss_weight=0.01)))
+        contrast=dict(type='CACLLoss', loss_weight=0.1)))

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -14,6 +15,8 @@ from mmengine.utils import apply_to
 from mmseg.registry import HOOKS, MODELS, OPTIMIZERS
 from mmseg.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
+
+from mgcda.labels import IGNORE
 
 #: Key of the hook's state in a checkpoint.
 CHECKPOINT_KEY = 'mdat'
@@ -37,7 +40,8 @@ class MDATHook(Hook):
 
     Every ``log_interval`` iterations the batch's tau, classifier errors and the shares of pixels and of images (by the
     mean over their pixels) whose domain they tell rightly are logged as ``mdat/tau``, ``mdat/feature_error``,
-    ``mdat/feature_accuracy``, ``mdat/feature_image_accuracy``, and so on.
+    ``mdat/feature_accuracy``, ``mdat/feature_image_accuracy``, and so on, and the standard deviation of the features
+    that :math:`D_f` judges as ``mdat/feature_std``.
 
     Args:
         feature_classifier (dict, optional): :math:`D_f`, a model that takes ``features``; none by default.
@@ -50,6 +54,8 @@ class MDATHook(Hook):
         optimizer (dict): Optimizer of the classifiers, with its ``lr``. Defaults to Adam with 1e-4.
         adversarial_loss (dict): What the segmentor minimises. Defaults to MultiSourceAdversarialLoss.
         classifier_loss (dict): What the classifiers minimise. Defaults to DomainClassifierLoss.
+        valid_only (bool): Whether only positions count whose label is not 255 (that of the pixel whose centre is
+            nearest), for both sides and in the log. The losses get them as a fourth argument. Defaults to False.
         log_interval (int): Iterations between two entries of the log. Defaults to 10.
 
     Raises:
@@ -68,6 +74,7 @@ class MDATHook(Hook):
                  optimizer: ConfigType = dict(type='Adam', lr=1e-4),
                  adversarial_loss: ConfigType = dict(type='MultiSourceAdversarialLoss'),
                  classifier_loss: ConfigType = dict(type='DomainClassifierLoss'),
+                 valid_only: bool = False,
                  log_interval: int = 10) -> None:
         classifiers = dict(feature=feature_classifier, output=output_classifier)
         self.classifiers = {stage: cfg for stage, cfg in classifiers.items() if cfg is not None}
@@ -88,11 +95,12 @@ class MDATHook(Hook):
         self.dynamic_label = dynamic_label
         self.optimizer = optimizer
         self.losses = dict(adversarial=adversarial_loss, classifier=classifier_loss)
+        self.valid_only = valid_only
         self.log_interval = log_interval
         self.tau = tau_base
         self.discriminators: Optional[nn.ModuleDict] = None
         self.optim_wrapper: Optional[OptimWrapper] = None
-        self._pending: Optional[Tuple[Dict[str, Tensor], List[int]]] = None
+        self._pending: Optional[Tuple[Dict[str, Tensor], List[int], Optional[Tensor]]] = None
 
     def __deepcopy__(self, memo: dict) -> 'MDATHook':
         """Return the hook itself: a copy of the aligned model (such as its moving average) gets no second one."""
@@ -110,7 +118,7 @@ class MDATHook(Hook):
                             f'{type(model).__name__} has none')
         if self.discriminators is None:
             self._build(runner, next(model.parameters()).device)
-        model.set_alignment(self.adversarial_losses)
+        model.set_alignment(self.adversarial_losses, **(dict(reads_target=True) if self.valid_only else {}))
 
     def before_train(self, runner: Runner) -> None:
         """Start counting where the run starts, after it was resumed."""
@@ -122,20 +130,25 @@ class MDATHook(Hook):
             progress = runner.message_hub.get_info('iter') / runner.message_hub.get_info('max_iters')
             self.tau = self._domain_label(progress, self.tau_base)
 
-    def adversarial_losses(self, taps: Dict[str, Tensor], domains: List[int]) -> Dict[str, Tensor]:
+    def adversarial_losses(self,
+                           taps: Dict[str, Tensor],
+                           domains: List[int],
+                           target: Optional[Tensor] = None) -> Dict[str, Tensor]:
         """Adversarial losses of the segmentor, weighted, keyed 'loss_mda_feature' and 'loss_mda_output'.
 
         ``taps``: ``features`` (N, C, h, w) and ``anomaly_logit`` (N, 1, h, w), with their graph. ``domains``: N ints.
+        ``target``: int (N, H, W), needed with ``valid_only``.
         """
-        readers = dict(
-            feature=lambda: taps['features'], output=lambda: taps['anomaly_logit'].float().sigmoid())
+        readers = dict(feature=lambda: taps['features'], output=lambda: _probability(taps['anomaly_logit']))
         inputs = {stage: readers[stage]() for stage in self.discriminators}
-        self._pending = {stage: feats.detach() for stage, feats in inputs.items()}, list(domains)
-        return {
-            f'loss_mda_{stage}':
-            self.weights[stage] * self._adversarial_loss(self.discriminators[stage](feats), domains, self.tau)
-            for stage, feats in inputs.items()
-        }
+        valid = target != IGNORE if self.valid_only else None
+        self._pending = {stage: feats.detach() for stage, feats in inputs.items()}, list(domains), valid
+        losses = {}
+        for stage, feats in inputs.items():
+            pred = self.discriminators[stage](feats)
+            loss = self._adversarial_loss(pred, domains, self.tau, *_valid_like(pred, valid))
+            losses[f'loss_mda_{stage}'] = self.weights[stage] * loss
+        return losses
 
     def after_train_iter(self,
                          runner: Runner,
@@ -146,11 +159,14 @@ class MDATHook(Hook):
         if self._pending is None:
             raise RuntimeError('the model did not call its alignment in this iteration: set_alignment(fn) must add '
                                "fn(taps, domains) to the losses of forward(mode='loss')")
-        (inputs, domains), self._pending = self._pending, None
+        (inputs, domains, valid), self._pending = self._pending, None
         with self._unfrozen():
             with self.optim_wrapper.optim_context(self.discriminators):
                 preds = {stage: self.discriminators[stage](feats) for stage, feats in inputs.items()}
-                errors = {stage: self._classifier_loss(pred, domains, self.tau) for stage, pred in preds.items()}
+                errors = {
+                    stage: self._classifier_loss(pred, domains, self.tau, *_valid_like(pred, valid))
+                    for stage, pred in preds.items()
+                }
             self.optim_wrapper.backward(self.optim_wrapper.scale_loss(sum(errors.values())))
             if self.optim_wrapper.should_update():
                 self._average_gradients()
@@ -158,7 +174,9 @@ class MDATHook(Hook):
                 self.optim_wrapper.step()
                 self.optim_wrapper.zero_grad()
         if self.every_n_train_iters(runner, self.log_interval):
-            self._log(runner, preds, errors, domains)
+            self._log(runner, preds, errors, domains, valid)
+            if 'feature' in inputs:
+                runner.message_hub.update_scalar('train/mdat/feature_std', inputs['feature'].float().std())
 
     def after_run(self, runner: Runner) -> None:
         """Leave the model as it was found."""
@@ -196,7 +214,8 @@ class MDATHook(Hook):
         for stage, module in self.discriminators.items():
             module.load_state_dict(state['discriminators'][stage])
         self.optim_wrapper.load_state_dict(_on_cpu(state['optimizer']))
-        self.tau = state['tau']
+        if self.dynamic_label:
+            self.tau = state['tau']
 
     # Pieces
 
@@ -249,15 +268,31 @@ class MDATHook(Hook):
             group['lr'] = lr * factor
 
     @torch.no_grad()
-    def _log(self, runner: Runner, preds: Dict[str, Tensor], errors: Dict[str, Tensor], domains: List[int]) -> None:
+    def _log(self, runner: Runner, preds: Dict[str, Tensor], errors: Dict[str, Tensor], domains: List[int],
+             valid: Optional[Tensor] = None) -> None:
         runner.message_hub.update_scalar('train/mdat/tau', self.tau)
         for stage, pred in preds.items():
             is_void_class = torch.tensor(domains, device=pred.device).view(-1, 1, 1, 1) == 0
-            image_pred = pred.float().mean(dim=(1, 2, 3), keepdim=True)
+            counts = next(iter(_valid_like(pred, valid)), torch.ones_like(pred)).float()
+            image_counts = counts.sum(dim=(1, 2, 3), keepdim=True)
+            image_pred = (pred.float() * counts).sum(dim=(1, 2, 3), keepdim=True) / image_counts.clamp(min=1)
             runner.message_hub.update_scalar(f'train/mdat/{stage}_error', errors[stage])
-            for level, values in (('', pred), ('image_', image_pred)):
-                accuracy = ((values > 0.5) == is_void_class).float().mean()
+            for level, values, weights in (('', pred, counts), ('image_', image_pred, (image_counts > 0).float())):
+                right = (values > 0.5) == is_void_class
+                accuracy = (right * weights).sum() / weights.sum().clamp(min=1)
                 runner.message_hub.update_scalar(f'train/mdat/{stage}_{level}accuracy', accuracy)
+
+
+def _probability(anomaly_logit: Tensor) -> Tensor:
+    """Sigmoid of the logit, in single precision or better."""
+    return anomaly_logit.to(torch.promote_types(anomaly_logit.dtype, torch.float32)).sigmoid()
+
+
+def _valid_like(pred: Tensor, valid: Optional[Tensor]) -> Tuple[Tensor, ...]:
+    """The valid positions (N, H, W) at the size of ``pred`` (N, 1, h, w), as a tuple that is empty if all count."""
+    if valid is None:
+        return ()
+    return F.interpolate(valid[:, None].float(), pred.shape[-2:], mode='nearest-exact') > 0.5,
 
 
 def _mirror(wrapper: OptimWrapper, optimizer: torch.optim.Optimizer) -> OptimWrapper:

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from contextlib import nullcontext
+from typing import ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class SPADERefinement(nn.Module):
         self.norm2 = SPADE(channels, label_channels, hidden_channels)
 
     def forward(self, x: Tensor, label_map: Tensor) -> Tensor:
-        x = F.selu(self.norm1(x, label_map))
+        x = F.selu(self.norm1(x, label_map)).to(self.conv.weight.dtype)
         return F.selu(self.norm2(self.conv(x), label_map))
 
 
@@ -54,7 +55,22 @@ class DecoderStage(nn.Module):
         self.up = nn.ConvTranspose2d(channels, channels, 2, stride=2) if upsample else nn.Identity()
 
     def forward(self, x: Tensor, semantic: Tensor) -> Tensor:
-        x = F.selu(self.conv(x))
+        return self.refined(F.selu(self.conv(x)), semantic)
+
+    def forward_half(self, above: List[Tensor], correlation: Tensor, fused: Tensor, semantic: Tensor) -> Tensor:
+        """The stage over float16 features, with the correlation (N, 1, h, w) in float32.
+
+        The correlation exceeds float16, and so does what a convolution makes of it: its part of the sum stays in
+        float32 up to the normalisation of the refinement.
+        """
+        position = sum(part.size(1) for part in above)
+        before, own, behind = self.conv.weight.split([position, 1, self.conv.in_channels - position - 1], dim=1)
+        others = F.conv2d(torch.cat([*above, fused], 1), torch.cat([before, behind], 1), self.conv.bias, padding=1)
+        with torch.autocast(fused.device.type, enabled=False):
+            x = F.selu(others.float() + F.conv2d(correlation, own.float(), padding=1))
+        return self.refined(x, semantic)
+
+    def refined(self, x: Tensor, semantic: Tensor) -> Tensor:
         if self.spade:
             if semantic.shape[-2:] != x.shape[-2:]:
                 semantic = F.interpolate(semantic, size=x.shape[-2:], mode='nearest')
@@ -168,15 +184,26 @@ class DissimilarityDecodeHead(BaseDecodeHead):
             last features.
         """
         fused = self._fuse(inputs)
-        x = None
-        for level in reversed(range(len(self.decoder))):
-            parts = [fused[level]]
-            if self.correlation:
-                parts.insert(0, _correlation(inputs.image[level], inputs.synthesis[level]))
-            if x is not None:
-                parts.insert(0, _match(x, fused[level]))
-            x = self.decoder[level](torch.cat(parts, dim=1), inputs.semantic)
-        return dict(seg_logits=self.cls_seg(x), features=fused[-1], embedding=x)
+        features = fused[-1]
+        half = self.correlation and features.dtype == torch.float16
+        precision: ContextManager = nullcontext()
+        if half and not self.decoder[0].spade and self.fusion[0].weight.dtype == torch.float32:
+            # Nothing normalises what the decoder makes of the correlation, so that all of it runs in float32.
+            half, fused = False, [level.float() for level in fused]
+            precision = torch.autocast(features.device.type, enabled=False)
+        with precision:
+            x = None
+            for level in reversed(range(len(self.decoder))):
+                above = [] if x is None else [_match(x, fused[level])]
+                correlation = []
+                if self.correlation:
+                    correlation = [_correlation(inputs.image[level], inputs.synthesis[level])]
+                if half:
+                    x = self.decoder[level].forward_half(above, correlation[0], fused[level], inputs.semantic)
+                else:
+                    parts = [*above, *(part.to(fused[level].dtype) for part in correlation), fused[level]]
+                    x = self.decoder[level](torch.cat(parts, dim=1), inputs.semantic)
+            return dict(seg_logits=self.cls_seg(x), features=features, embedding=x)
 
     def _fuse(self, inputs: DissimilarityFeatures) -> List[Tensor]:
         semantic = self.semantic_encoder(inputs.semantic)
@@ -218,13 +245,9 @@ class DissimilarityDecodeHead(BaseDecodeHead):
 
 
 def _correlation(image: Tensor, synthesis: Tensor) -> Tensor:
-    """Channel sum (N, 1, h, w) of the product, in float32 or better; kept finite where the features are float16."""
+    """Channel sum (N, 1, h, w) of the product, in float32 or better."""
     dtype = torch.promote_types(image.dtype, torch.float32)
-    correlation = (image.to(dtype) * synthesis.to(dtype)).sum(dim=1, keepdim=True)
-    if image.dtype == torch.float16:
-        limit = torch.finfo(torch.float16).max
-        correlation = correlation.clamp(-limit, limit)
-    return correlation.to(image.dtype)
+    return (image.to(dtype) * synthesis.to(dtype)).sum(dim=1, keepdim=True)
 
 
 def _match(x: Tensor, reference: Tensor) -> Tensor:

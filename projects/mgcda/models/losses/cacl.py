@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Cross-domain anomaly-aware contrastive learning: sampling and loss (MGCDA, section 3.4)."""
+import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -44,11 +45,12 @@ def sample_anomaly_aware(anomaly_logit: Tensor,
                          hard_negative_ratio: int = 2,
                          easy_negative_ratio: int = 6,
                          strategy: str = 'anomaly_aware',
-                         generator: Optional[torch.Generator] = None) -> PixelSamples:
+                         generator: Optional[torch.Generator] = None,
+                         threshold: float = 0.0) -> PixelSamples:
     r"""Choose the pixels that contrastive learning compares (MGCDA, section 3.4).
 
-    A pixel is hard where the network has it wrong: an anomaly with logit <= 0, a normal pixel with logit > 0. With
-    :math:`N_a` = ``num_anchors``, each image yields, without replacement,
+    A pixel is hard where the network has it wrong: an anomaly with a logit of at most ``threshold``, a normal pixel
+    with one above it. With :math:`N_a` = ``num_anchors``, each image yields, without replacement,
 
     - :math:`N_a` anchors: half hard, half easy anomalies (of an odd number the larger part easy), topped up from the
       other kind where one is short;
@@ -56,8 +58,13 @@ def sample_anomaly_aware(anomaly_logit: Tensor,
     - ``hard_negative_ratio`` :math:`\cdot N_a` hard and ``easy_negative_ratio`` :math:`\cdot N_a` easy normal pixels
       as negatives, the hard ones first.
 
+    Where easy anomalies are too few for both, anchors and positives share them in the proportion of what both would
+    take, the anchors' part rounded down, and hard ones fill the anchors. So there are positives wherever there are two
+    easy anomalies, and an anchor wherever there is an anomaly (one alone that is easy is an anchor if none is hard).
+
     A set that is short of pixels is not full: its mask says so. With ``strategy='random'`` hard and easy are not told
-    apart: anchors and positives are any anomalies, negatives any normal pixels, in the same numbers.
+    apart: anchors and positives are any anomalies, negatives any normal pixels, in the same numbers, and scarce
+    anomalies are shared 1 : ``positive_ratio``.
 
     ``anomaly_logit``: float (N, 1, h, w) or (N, h, w), positive = predicted an anomaly. ``target``: int (N, h, w), 0
     normal, 1 anomaly, anything else is never chosen. ``generator``: of the tensors' device; by default the global one.
@@ -79,20 +86,19 @@ def sample_anomaly_aware(anomaly_logit: Tensor,
     num_positives = positive_ratio * num_anchors
     num_hard, num_easy = hard_negative_ratio * num_anchors, easy_negative_ratio * num_anchors
     target = target.flatten(1)  # (N, h, w) -> (N, P)
-    predicted = anomaly_logit.flatten(1) > 0
+    predicted = anomaly_logit.flatten(1) > threshold
     anomaly, normal = target == ANOMALY, target == NORMAL
     keys = torch.rand(target.shape, device=target.device, generator=generator)
 
-    if strategy == 'random':
-        drawn, mask = _draw(anomaly, keys, num_anchors + num_positives)
-        return PixelSamples(drawn[:, :num_anchors], mask[:, :num_anchors], drawn[:, num_anchors:],
-                            mask[:, num_anchors:], *_draw(normal, keys, num_hard + num_easy))
-
-    hard, hard_mask = _draw(anomaly & ~predicted, keys, num_anchors)
-    easy, easy_mask = _draw(anomaly & predicted, keys, num_anchors + num_positives)
+    # With random samples all anomalies are easy, so to speak.
+    is_easy = predicted if strategy == 'anomaly_aware' else torch.ones_like(predicted)
+    hard, hard_mask = _draw(anomaly & ~is_easy, keys, num_anchors)
+    easy, easy_mask = _draw(anomaly & is_easy, keys, num_anchors + num_positives)
     hard_found, easy_found = hard_mask.sum(1, keepdim=True), easy_mask.sum(1, keepdim=True)
-    hard_taken = torch.minimum(hard_found, (num_anchors - easy_found).clamp(min=num_anchors // 2))
-    easy_taken = torch.minimum(easy_found, num_anchors - hard_taken)
+    wanted = num_anchors - hard_found.clamp(max=num_anchors // 2)
+    easy_taken = torch.minimum(easy_found, wanted + num_positives) * wanted // (wanted + num_positives)
+    easy_taken = torch.maximum(easy_taken, (hard_found == 0) & (easy_found > 0))
+    hard_taken = torch.minimum(hard_found, num_anchors - easy_taken)
     slots = torch.arange(num_anchors, device=keys.device).expand(len(keys), -1)
     anchors = torch.where(slots < hard_taken, hard, easy.gather(1, (slots - hard_taken).clamp(min=0)))
     anchor_mask = slots < hard_taken + easy_taken
@@ -100,10 +106,12 @@ def sample_anomaly_aware(anomaly_logit: Tensor,
     slots = torch.arange(num_positives, device=keys.device) + easy_taken
     positives, positive_mask = easy.gather(1, slots), easy_mask.gather(1, slots)
 
-    hard, hard_mask = _draw(normal & predicted, keys, num_hard)
-    easy, easy_mask = _draw(normal & ~predicted, keys, num_easy)
-    return PixelSamples(anchors, anchor_mask, positives, positive_mask, torch.cat([hard, easy], 1),
-                        torch.cat([hard_mask, easy_mask], 1))
+    if strategy == 'random':
+        negatives, negative_mask = _draw(normal, keys, num_hard + num_easy)
+    else:
+        parts = _draw(normal & predicted, keys, num_hard), _draw(normal & ~predicted, keys, num_easy)
+        negatives, negative_mask = (torch.cat(pair, 1) for pair in zip(*parts))
+    return PixelSamples(anchors, anchor_mask, positives, positive_mask, negatives, negative_mask)
 
 
 def cross_domain_contrast(anchors: Tensor,
@@ -113,7 +121,9 @@ def cross_domain_contrast(anchors: Tensor,
                           log: bool = True,
                           anchor_mask: Optional[Tensor] = None,
                           positive_mask: Optional[Tensor] = None,
-                          negative_mask: Optional[Tensor] = None) -> Tensor:
+                          negative_mask: Optional[Tensor] = None,
+                          normalise: bool = False,
+                          positive_weight: Optional[Tensor] = None) -> Tensor:
     r"""One domain's term of the contrastive loss (MGCDA, eq. 3).
 
     .. math:: -\frac{1}{|S^a|} \sum_a \frac{1}{|S^p|} \sum_p f\left(
@@ -122,7 +132,10 @@ def cross_domain_contrast(anchors: Tensor,
     with f = log by default and f = identity, as printed in the paper, for ``log=False``. ``anchors`` (A, D), of one
     domain; ``positives`` (P, D), of all; ``negatives`` (M, D), of the anchors' domain: float, L2-normalised.
     ``temperature``: :math:`\alpha`, above 0. The masks, bool (A,), (P,) and (M,), are true where a set is filled.
-    Returns a scalar, float32 whatever the autocast (float64 of float64); 0 with a graph without anchors or positives.
+    ``normalise`` divides the logarithmic form by :math:`\ln(1 + |S^n|)`, its value where all similarities are equal;
+    the form as printed, which is within [-1, 0], stays as it is. ``positive_weight``: float (P,), at least 0, weights
+    the mean over the positives. Returns a scalar, float32 whatever the autocast (float64 of float64); 0 with a graph
+    without anchors or positives.
 
     Raises:
         ValueError: If ``temperature`` is not above 0.
@@ -139,12 +152,18 @@ def cross_domain_contrast(anchors: Tensor,
         log_negatives = F.pad(to_negatives, (0, 1), value=_LOG_OF_NOTHING).logsumexp(1, keepdim=True)  # (A, 1)
         margin = log_negatives - to_positives
         terms = F.softplus(margin) if log else -torch.sigmoid(-margin)
+        if log and normalise:
+            num_negatives = negatives.new_full((), len(negatives)) if negative_mask is None else negative_mask.sum()
+            terms = terms / num_negatives.clamp(min=1).to(terms.dtype).log1p()
         pairs = terms.new_ones(terms.shape, dtype=torch.bool)
         if anchor_mask is not None:
             pairs = pairs & anchor_mask[:, None]
         if positive_mask is not None:
             pairs = pairs & positive_mask[None]
-        return masked_mean(terms, pairs)
+        if positive_weight is None:
+            return masked_mean(terms, pairs)
+        weights = pairs * positive_weight.to(terms.dtype)
+        return (terms.masked_fill(~pairs, 0) * weights).sum() / weights.sum().clamp(min=torch.finfo(terms.dtype).tiny)
 
 
 def _pool(values: Tensor, members: Sequence[int]) -> Tensor:
@@ -171,6 +190,12 @@ class CACLLoss(nn.Module):
         strategy (str): 'anomaly_aware', or 'random' to leave the network's errors out of the choice.
         cross_domain (bool): Whether positives are pooled over all domains; otherwise within the anchor's.
         log (bool): Whether to take the logarithm; False is eq. 3 as printed. Defaults to True.
+        normalise (bool): Whether to divide the logarithmic form by :math:`\ln(1 + |S^n|)`: a domain's term is about 1
+            at the start, however many negatives there are. Without effect on the form as printed. Defaults to True.
+        balance_domains (bool): Whether the positives of each domain weigh the same in the mean over all, however many
+            of each there are. Defaults to False.
+        threshold (float): Anomaly logit above which a pixel counts as predicted an anomaly, for the choice of samples
+            alone. Hosts have a threshold of their own, that of ``model.taps``. Defaults to 0.
         loss_weight (float): Factor of the loss. Defaults to 1.
         loss_name (str): Key of the loss in a dict of losses, beginning with 'loss_'.
 
@@ -187,6 +212,9 @@ class CACLLoss(nn.Module):
                  strategy: str = 'anomaly_aware',
                  cross_domain: bool = True,
                  log: bool = True,
+                 normalise: bool = True,
+                 balance_domains: bool = False,
+                 threshold: float = 0.0,
                  loss_weight: float = 1.0,
                  loss_name: str = 'loss_cacl') -> None:
         super().__init__()
@@ -199,10 +227,14 @@ class CACLLoss(nn.Module):
         for name, value, least in (('num_anchors', num_anchors, 1), *((k, v, 0) for k, v in counts.items())):
             if value < least or int(value) != value:
                 raise ValueError(f'{name} must be an integer of at least {least}, got {value}')
-        self.sampling = dict(counts, num_anchors=num_anchors, strategy=strategy)
+        if not math.isfinite(threshold):
+            raise ValueError(f'threshold must be a finite number, got {threshold}')
+        self.sampling = dict(counts, num_anchors=num_anchors, strategy=strategy, threshold=threshold)
         self.temperature = temperature
         self.cross_domain = cross_domain
         self.log = log
+        self.normalise = normalise
+        self.balance_domains = balance_domains
         self.loss_weight = loss_weight
         self.loss_name = check_loss_name(loss_name)
 
@@ -215,9 +247,9 @@ class CACLLoss(nn.Module):
         """Loss of a batch, a scalar.
 
         ``embedding``: float (N, D, h, w), not normalised. ``anomaly_logit``: float (N, 1, H, W), used without
-        gradient. ``target``: int (N, H, W), 0, 1 or 255. Both are brought to (h, w), the target by its nearest pixel.
-        ``domains``: list of N ints. ``projector``: maps (N, D, h, w) pixel by pixel to the space of comparison, such as
-        ``Projector``; only the sampled pixels pass it. None compares the embedding itself.
+        gradient. ``target``: int (N, H, W), 0, 1 or 255. Both are brought to (h, w), the target by the pixel whose
+        centre is nearest. ``domains``: list of N ints. ``projector``: maps (N, D, h, w) pixel by pixel to the
+        space of comparison, such as ``Projector``; only the sampled pixels pass it. None compares the embedding itself.
         """
         if len(domains) != len(embedding):
             raise ValueError(f'domains must name one domain for each of the {len(embedding)} images, '
@@ -227,7 +259,7 @@ class CACLLoss(nn.Module):
         if anomaly_logit.shape[2:] != size:
             anomaly_logit = F.interpolate(anomaly_logit, size, mode='bilinear', align_corners=False)
         if target.shape[1:] != size:
-            target = F.interpolate(target[:, None].float(), size, mode='nearest').squeeze(1).long()
+            target = F.interpolate(target[:, None].float(), size, mode='nearest-exact').squeeze(1).long()
         samples = sample_anomaly_aware(anomaly_logit, target, **self.sampling)
         sets = (samples.anchors, samples.positives, samples.negatives)
         chosen = _gather(embedding, torch.cat(sets, dim=1))
@@ -236,13 +268,30 @@ class CACLLoss(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             anchors, positives, negatives = _unit_vectors(chosen).split([indices.size(1) for indices in sets], dim=1)
         loss = anchors.sum() * 0
-        for members in self._members(domains):
+        groups = self._members(domains)
+        weight = self._weights(samples.positive_mask, groups) if self.balance_domains else None
+        for members in groups:
             partners = range(len(domains)) if self.cross_domain else members
             loss = loss + cross_domain_contrast(
-                _pool(anchors, members), _pool(positives, partners), _pool(negatives, members), self.temperature,
-                self.log, _pool(samples.anchor_mask, members), _pool(samples.positive_mask, partners),
-                _pool(samples.negative_mask, members))
+                _pool(anchors, members),
+                _pool(positives, partners),
+                _pool(negatives, members),
+                self.temperature,
+                self.log,
+                _pool(samples.anchor_mask, members),
+                _pool(samples.positive_mask, partners),
+                _pool(samples.negative_mask, members),
+                normalise=self.normalise,
+                positive_weight=None if weight is None else _pool(weight, partners))
         return self.loss_weight * loss
+
+    @staticmethod
+    def _weights(positive_mask: Tensor, groups: List[List[int]]) -> Tensor:
+        """Weight (N, K) of each positive: one over the number of its domain's."""
+        found = positive_mask.sum(1).unbind()
+        domain_of = {index: members for members in groups for index in members}
+        totals = torch.stack([sum(found[other] for other in domain_of[index]) for index in range(len(found))])
+        return (1 / totals.clamp(min=1).float())[:, None].expand(positive_mask.shape)
 
     @staticmethod
     def _members(domains: Sequence[int]) -> List[List[int]]:

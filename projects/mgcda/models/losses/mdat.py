@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Multi-source domain adversarial training: labels and losses (MGCDA, section 3.3)."""
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from mmengine.registry import FUNCTIONS
@@ -46,59 +46,74 @@ def domains_to(domains: Domains, pred: Tensor) -> Tensor:
     return on_host.pin_memory().to(pred.device, non_blocking=True) if pred.is_cuda else on_host.to(pred.device)
 
 
-def _paired_squared_error(pred: Tensor, domains: Domains, label_v: float, label_a: float) -> Tensor:
+def _paired_squared_error(pred: Tensor, domains: Domains, label_v: float, label_a: float,
+                          valid: Optional[Tensor]) -> Tensor:
     """Mean over VoidClass maps of (pred - label_v)^2 plus mean over AnomalyMix maps of (pred - label_a)^2."""
     if pred.dim() != 4 or pred.size(1) != 1:
         raise ValueError(f'pred must have the shape (N, 1, h, w), got {tuple(pred.shape)}')
+    if valid is not None and valid.shape != pred.shape:
+        raise ValueError(f'valid must have the shape of pred, {tuple(pred.shape)}, got {tuple(valid.shape)}')
     domains = domains_to(domains, pred)
     pred = single_or_double(pred)
     is_void = domains == VOID_CLASS
     is_mix = domains == ANOMALY_MIX
-    label = torch.where(is_void, label_v, label_a).to(pred.dtype).view(-1, 1, 1, 1)
-    error = (pred - label).square().flatten(1).mean(1)  # (N, 1, h, w) -> (N,)
+    label = torch.full_like(is_void, label_a, dtype=pred.dtype).masked_fill(is_void, label_v).view(-1, 1, 1, 1)
+    error = (pred - label).square().flatten(1)  # (N, 1, h, w) -> (N, h * w)
+    if valid is None:
+        error = error.mean(1)
+    else:
+        valid = valid.flatten(1)
+        num_valid = valid.sum(1)
+        error = error.masked_fill(~valid, 0).sum(1) / num_valid.clamp(min=1)
+        is_void, is_mix = is_void & (num_valid > 0), is_mix & (num_valid > 0)
     return sum((error * member).sum() / member.sum().clamp(min=1) for member in (is_void, is_mix))
 
 
-def multi_source_adversarial_loss(pred: Tensor, domains: Domains, tau: float) -> Tensor:
+def multi_source_adversarial_loss(pred: Tensor,
+                                  domains: Domains,
+                                  tau: float,
+                                  valid: Optional[Tensor] = None) -> Tensor:
     r"""Pull two domains together (MGCDA, eq. 2).
 
     .. math:: L = \frac{1}{N} \sum (P_V - Y_A)^2 + (P_A - Y_V)^2
 
     ``pred``: P, float (N, 1, h, w), unbounded. ``domains``: int (N,), a list or a tensor, 0 = VoidClass,
     1 = AnomalyMix. ``tau``: Y_V, the label of VoidClass, in [0.5, 1]; Y_A = 1 - tau. The mean over the maps of one
-    domain plus the mean over those of the other; the term of a domain that the batch lacks is 0. Returns a scalar,
-    float32.
+    domain plus the mean over those of the other; the term of a domain that the batch lacks is 0. ``valid``: bool
+    (N, 1, h, w), the positions that count; by default all. A map's error is the mean over them, and a map without any
+    does not count. Returns a scalar, float32 (float64 of float64).
 
     Raises:
-        ValueError: If ``pred`` has another shape, or ``domains`` another length or, of a list, other values; the values
-            of a tensor are not looked at, which would wait for the device, and maps of other domains count for nothing.
+        ValueError: If ``pred`` or ``valid`` has another shape, or ``domains`` another length or, of a list, other
+            values; the values of a tensor are not looked at, which would wait for the device, and maps of other
+            domains count for nothing.
     """
-    return _paired_squared_error(pred, domains, label_v=1 - tau, label_a=tau)
+    return _paired_squared_error(pred, domains, 1 - tau, tau, valid)
 
 
-def domain_classifier_loss(pred: Tensor, domains: Domains, tau: float) -> Tensor:
+def domain_classifier_loss(pred: Tensor, domains: Domains, tau: float, valid: Optional[Tensor] = None) -> Tensor:
     r"""Tell two domains apart: what the classifier minimises against eq. 2 of MGCDA.
 
     .. math:: L = \frac{1}{N} \sum (P_V - Y_V)^2 + (P_A - Y_A)^2
 
     Arguments, reduction, return value and errors are those of :func:`multi_source_adversarial_loss`.
     """
-    return _paired_squared_error(pred, domains, label_v=tau, label_a=1 - tau)
+    return _paired_squared_error(pred, domains, tau, 1 - tau, valid)
 
 
 @MODELS.register_module()
 class MultiSourceAdversarialLoss(nn.Module):
     """:func:`multi_source_adversarial_loss` as a module."""
 
-    def forward(self, pred: Tensor, domains: Domains, tau: float) -> Tensor:
+    def forward(self, pred: Tensor, domains: Domains, tau: float, valid: Optional[Tensor] = None) -> Tensor:
         """Loss of the maps ``pred`` (N, 1, h, w), a scalar."""
-        return multi_source_adversarial_loss(pred, domains, tau)
+        return multi_source_adversarial_loss(pred, domains, tau, valid)
 
 
 @MODELS.register_module()
 class DomainClassifierLoss(nn.Module):
     """:func:`domain_classifier_loss` as a module."""
 
-    def forward(self, pred: Tensor, domains: Domains, tau: float) -> Tensor:
+    def forward(self, pred: Tensor, domains: Domains, tau: float, valid: Optional[Tensor] = None) -> Tensor:
         """Loss of the maps ``pred`` (N, 1, h, w), a scalar."""
-        return domain_classifier_loss(pred, domains, tau)
+        return domain_classifier_loss(pred, domains, tau, valid)

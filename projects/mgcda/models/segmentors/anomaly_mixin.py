@@ -42,8 +42,9 @@ class AnomalyMixin:
     classes, and scores may need 'outlier_logits', (N, K, H, W).
 
     In training, alignment reads three taps (:meth:`taps`), and nothing else: those of the head's last outputs, or of
-    layers that ``taps`` names. Adversarial losses come from the callable given to :meth:`set_alignment` (see
-    ``MDATHook``), the contrastive loss from ``train_only.contrast`` on the output of ``train_only.projector``.
+    layers that ``taps`` names. They exist while :meth:`loss` runs and are dropped before it returns. Adversarial losses
+    come from the callable given to :meth:`set_alignment` (see ``MDATHook``), the contrastive loss from
+    ``train_only.contrast`` on the output of ``train_only.projector``.
 
     Args:
         score (str or dict, optional): Score of the class logits, by its name in ``mgcda.scores``: 'entropy' or
@@ -104,19 +105,27 @@ class AnomalyMixin:
             if set(train_only) != {'projector', 'contrast'}:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
             self.train_only = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in train_only.items()})
-        self._alignment: Optional[Callable[[Dict[str, Tensor], List[int]], Dict[str, Tensor]]] = None
+        self._alignment: Optional[Callable[..., Dict[str, Tensor]]] = None
+        self._alignment_reads_target = False
         self._scorers_ready = False
         self.register_load_state_dict_pre_hook(_forgive_train_only)
         self.register_load_state_dict_pre_hook(_check_scorers_again)
 
     # Training
 
-    def set_alignment(self, alignment: Optional[Callable[[Dict[str, Tensor], List[int]], Dict[str, Tensor]]]) -> None:
-        """Add ``alignment(taps, domains) -> losses`` to the training losses; None removes it."""
+    def set_alignment(self,
+                      alignment: Optional[Callable[..., Dict[str, Tensor]]],
+                      reads_target: bool = False) -> None:
+        """Add ``alignment(taps, domains) -> losses`` to the training losses; None removes it.
+
+        With ``reads_target`` it is called as ``alignment(taps, domains, target)``; ``target``: int (N, H, W), 0, 1 or
+        255.
+        """
         self._alignment = alignment
+        self._alignment_reads_target = reads_target
 
     def taps(self) -> Dict[str, Tensor]:
-        """What alignment reads of the last training forward, with its graph.
+        """What alignment reads of the training forward that runs, with its graph.
 
         Returns:
             dict: ``features`` (N, C, h, w), ``anomaly_logit`` (N, 1, h', w'), ``embedding`` (N, D, h'', w'').
@@ -125,8 +134,8 @@ class AnomalyMixin:
             return self._host_taps.read(self._recorded, self._num_class_logits)
         outputs = getattr(self.decode_head, 'outputs', None)
         if not outputs:
-            raise RuntimeError(f'{type(self.decode_head).__name__} kept no outputs: taps exist after '
-                               "forward(mode='loss') of a head that implements anomaly_logit(outputs), or name its "
+            raise RuntimeError(f'{type(self.decode_head).__name__} kept no outputs: taps exist within '
+                               "forward(mode='loss'), of a head that implements anomaly_logit(outputs), or name its "
                                'layers with model.taps')
         return dict(
             features=outputs['features'],
@@ -135,27 +144,35 @@ class AnomalyMixin:
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
         """Losses of the segmentor, then those of alignment."""
-        self._forget_taps()
-        if self._alignment is None and not hasattr(self, TRAIN_ONLY):
-            return super().loss(inputs, data_samples)
-        layers = () if self._host_taps is None else self._host_taps.layers
-        with record_layers(self, layers) as self._recorded:
-            losses = super().loss(inputs, data_samples)
+        try:
+            if self._alignment is None and not hasattr(self, TRAIN_ONLY):
+                return super().loss(inputs, data_samples)
+            layers = () if self._host_taps is None else self._host_taps.layers
+            with record_layers(self, layers) as self._recorded:
+                losses = super().loss(inputs, data_samples)
+            losses.update(self._alignment_losses(data_samples))
+            return losses
+        finally:
+            self._forget_taps()
+
+    def _alignment_losses(self, data_samples: SampleList) -> Dict[str, Tensor]:
+        """Losses of the alignment and of the contrast, by the taps."""
         domains = _domains(data_samples)
-        taps = self.taps()
+        taps, losses = self.taps(), {}
+        target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
+        if self.num_classes != 2:
+            target = binary_target(target)
         if self._alignment is not None:
-            losses.update(self._alignment(taps, domains))
+            further = (target, ) if self._alignment_reads_target else ()
+            losses.update(self._alignment(taps, domains, *further))
         if hasattr(self, TRAIN_ONLY):
-            target = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
-            if self.num_classes != 2:
-                target = binary_target(target)
             contrast = self.train_only['contrast']
             losses[contrast.loss_name] = contrast(taps['embedding'], taps['anomaly_logit'], target, domains,
                                                   self.train_only['projector'])
         return losses
 
     def _forget_taps(self) -> None:
-        """Free what the last training forward kept, before the next one needs the memory."""
+        """Drop what the head kept and the layers gave: a model that holds no graph can be copied."""
         self._recorded = {}
         if getattr(self.decode_head, 'outputs', None):
             self.decode_head.outputs = {}
