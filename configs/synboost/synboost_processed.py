@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/dissimilarity_vgg16.py', '../_base_/datasets/synboost_train.py',
     '../_base_/datasets/anomaly_benchmarks.py', '../_base_/schedules/mgcda_50e.py', '../_base_/default_runtime.py'
 ]
-model = dict(decode_head=dict(loss_decode=dict(class_weight=(1.548, 8.039))))
+model = dict(decode_head=dict(loss_decode=dict(class_weight=(1.548, 8.039))), resampling='nearest')
 train_cfg = dict(val_interval=50)
 tta_pipeline = _base_.flip_pipeline
 val_dataloader = _base_.test_dataloader

@@ -7,12 +7,20 @@ _base_ = [
 ]
 # By their rule, 1 / ln(1.02 + share), of the 1.82 % of the labelled pixels that are static or dynamic.
 void_class_weight = (1.441, 26.67)
+# Their rule of resizing, too: the nearest pixel for image, labels and maps alike.
+train_pipeline = [
+    dict(step, resampling='nearest') if step['type'] == 'ResizeDissimilarityInputs' else step
+    for step in _base_.train_pipeline
+]
+void_class = dict(_base_.void_class, pipeline=train_pipeline)
 model = dict(
-    decode_head=dict(loss_decode=dict(class_weight=void_class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
+    decode_head=dict(loss_decode=dict(class_weight=void_class_weight)),
+    scores=['logit_margin', 'SynBoostEnsemble'],
+    resampling='nearest')
 train_dataloader = dict(
     batch_size=4,
     sampler=dict(batch_size=4, num_per_domain=4),
-    dataset=dict(datasets=[_base_.void_class]))
+    dataset=dict(datasets=[void_class]))
 tta_pipeline = _base_.flip_pipeline
 val_dataloader = dict(
     _base_.test_dataloader,

@@ -6,7 +6,7 @@ train_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadAnomalyAnnotations'),
     dict(type='LoadDissimilarityMaps', kinds=kinds),
-    dict(type='Resize', scale=_base_.work_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=_base_.work_size[::-1]),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDissimilarityInputs')
 ]

@@ -218,7 +218,8 @@ def synboost(tmp_path, write_image):
 def test_synboost_folders(synboost):
     pipeline = [
         dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations', resize=True),
-        dict(type='LoadDissimilarityMaps', resize=True), dict(type='PackDissimilarityInputs')
+        dict(type='LoadDissimilarityMaps', resize=True), dict(type='ResizeDissimilarityInputs', resampling='nearest'),
+        dict(type='PackDissimilarityInputs')
     ]
     dataset = SynBoostDataset(data_root=str(synboost), pipeline=pipeline)
     assert len(dataset) == 3

@@ -5,7 +5,7 @@ import torch
 from mmengine.dataset import Compose
 
 from mgcda.datasets import (MAP_KINDS, LoadAnomalyAnnotations, LoadDissimilarityMaps, LoadImage,
-                            PackDissimilarityInputs, PasteObjects, map_files)
+                            PackDissimilarityInputs, PasteObjects, ResizeDissimilarityInputs, map_files)
 
 H, W = 12, 20
 
@@ -110,20 +110,22 @@ def test_packing_without_maps_and_with_some(sample):
 
 
 def test_maps_are_resized_and_flipped_with_the_label(sample, tmp_path, write_image):
+    """Maps of the generator's size, of the segmenter's and a label of the image's."""
     results, _, _ = sample
     ramp = np.repeat(np.arange(W, dtype=np.uint8)[None] % 19, H, 0)
     for kind in MAP_KINDS[1:]:
-        write_image(tmp_path / 'maps' / kind / 'x.png', ramp)
-    write_image(tmp_path / 'maps' / 'synthesis' / 'x.png', np.repeat(ramp[..., None], 3, 2))
+        write_image(tmp_path / 'maps' / kind / 'x.png', ramp[:H // 2] if kind == 'perceptual' else ramp)
+    write_image(tmp_path / 'maps' / 'synthesis' / 'x.png', np.repeat(ramp[:H // 2, :, None], 3, 2))
     write_image(tmp_path / 'x_label.png', np.where(ramp < 5, 4, 7).astype(np.uint8))
     packed = Compose([
         LoadImage(), LoadAnomalyAnnotations(), LoadDissimilarityMaps(),
-        dict(type='Resize', scale=(2 * W, 3 * H), keep_ratio=False), dict(type='RandomFlip', prob=1.0),
+        ResizeDissimilarityInputs((2 * W, 3 * H), 'nearest'), dict(type='RandomFlip', prob=1.0),
         PackDissimilarityInputs()
     ])(results)
     expected = ramp.repeat(2, 1).repeat(3, 0)[:, ::-1]
     for channel in range(3, 10):
         np.testing.assert_array_equal(packed['inputs'][channel].numpy(), expected)
+    assert packed['data_samples'].img_shape == (3 * H, 2 * W)
     np.testing.assert_array_equal(packed['data_samples'].gt_sem_seg.data[0].numpy(), expected < 5)
 
 
@@ -140,10 +142,12 @@ def test_missing_map(sample, tmp_path):
 def test_map_of_another_size(sample, tmp_path, write_image):
     results = LoadImage()(sample[0])
     write_image(tmp_path / 'maps' / 'entropy' / 'x.png', np.zeros((H, W + 1), np.uint8))
-    with pytest.raises(ValueError, match='entropy map .* is 21x12, but its image .* is 20x12'):
-        LoadDissimilarityMaps()(results)
-    results['seg_fields'] = []
-    assert LoadDissimilarityMaps(resize=True)(results)['entropy'].shape == (H, W)
+    with pytest.raises(ValueError, match='entropy map .* is 21x12, but semantic map .* is 20x12; maps of one network'):
+        LoadDissimilarityMaps()(dict(results, seg_fields=[]))
+    loaded = LoadDissimilarityMaps(resize=True)(results)
+    with pytest.raises(ValueError, match='entropy map .* bring them to one size with ResizeDissimilarityInputs'):
+        PackDissimilarityInputs()(loaded)
+    assert ResizeDissimilarityInputs()(loaded)['entropy'].shape == (H, W)
 
 
 def test_semantic_value_outside_the_contract(sample, tmp_path, write_image):

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
+from PIL import Image
 
 import mgcda  # noqa: F401
 from mgcda.datasets import MAP_KINDS
@@ -104,14 +105,13 @@ def test_uncertainty_maps_follow_their_equations(frozen, normalisation):
     for kind in ('entropy', 'perceptual', 'distance'):
         assert 0 <= maps[kind].min() and maps[kind].max() <= 1
     if normalisation == 'image':
-        network.generator_size = (64, 96)  # no interpolation after the min-max
-        perceptual = network(image)['perceptual']
-        assert perceptual.min() == 0 and abs(perceptual.max().item() - 1) < 1e-6
+        assert maps['perceptual'].min() == 0 and abs(maps['perceptual'].max().item() - 1) < 1e-6
     assert 0 <= maps['synthesis'].min() and maps['synthesis'].max() <= 255
 
 
 def test_offline_and_online_maps_agree_within_the_rounding(frozen, tmp_path, monkeypatch):
-    """Three sizes at once: segmenter 1024x2048, generator 256x512, image 200x300; work size 96x144."""
+    """Sizes of image, segmenter, generator and network all differ; then the network has the generator's."""
+    frozen.update(segmenter_size=(256, 384), generator_size=(64, 96))
     images = tmp_path / 'images'
     images.mkdir()
     cv2.imwrite(str(images / 'a.png'), smooth_image(1, 200, 300))
@@ -122,30 +122,34 @@ def test_offline_and_online_maps_agree_within_the_rounding(frozen, tmp_path, mon
     config.write_text(f'model = dict(frozen={frozen!r})')
     run_tool(monkeypatch, config, images, tmp_path / 'maps')
 
-    work = (96, 144)
+    sizes = {kind: cv2.imread(str(tmp_path / 'maps' / kind / 'a.png')).shape[:2] for kind in MAP_KINDS}
+    assert sizes == dict(synthesis=(64, 96), perceptual=(64, 96), semantic=(256, 384), entropy=(256, 384),
+                         distance=(256, 384))
     dataset = dict(
         type='FishyscapesDataset', data_root=str(tmp_path), data_prefix=dict(img_path='images', seg_map_path='labels'))
     tail = [dict(type='PackDissimilarityInputs')]
-    offline = DATASETS.build(dict(dataset, maps_root=str(tmp_path / 'maps'), pipeline=[
-        dict(type='LoadImage'), dict(type='LoadDissimilarityMaps'),
-        dict(type='Resize', scale=work[::-1], keep_ratio=False), *tail]))[0]
-    online = DATASETS.build(dict(dataset, pipeline=[dict(type='LoadImage'), *tail]))[0]
     segmentor = MODELS.build(ConfigDict(
-        type='DissimilaritySegmentor', frozen=frozen, work_size=work,
+        type='DissimilaritySegmentor', frozen=frozen,
         backbone=dict(type='VGGPyramid', depth=11),
         decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512)),
         test_cfg=dict(mode='whole')))
-    from_files = segmentor.data_preprocessor(dict(inputs=[offline['inputs']]))['inputs']
-    made = segmentor.add_maps(segmentor.data_preprocessor(dict(inputs=[online['inputs']]))['inputs'])
-    assert from_files.shape == made.shape == (1, 10, *work)
     std = segmentor.data_preprocessor.std
-    step = 1 / 255
-    # the image was resized in 8 bit by the pipeline, the maps were rounded once when they were written
-    assert ((from_files[:, :3] - made[:, :3]).abs() * std).max() <= 1.0 + 1e-3
-    assert ((from_files[:, 3:6] - made[:, 3:6]).abs() * std).max() <= 0.5 + 1e-3
-    assert torch.equal(from_files[:, 6], made[:, 6])
-    assert (from_files[:, 7:] - made[:, 7:]).abs().max() <= 0.5 * step + 1e-6
-    assert made[:, 6].unique().numel() > 2 and made[:, 7:].std() > 0.01
+    # Files are rounded when they are written; resizing, in 8 bits, rounds once more.
+    for work, resampling, steps in (((96, 144), 'smooth', 1), ((64, 96), 'smooth', 1), ((64, 96), 'nearest', 0.5)):
+        offline = DATASETS.build(dict(dataset, maps_root=str(tmp_path / 'maps'), pipeline=[
+            dict(type='LoadImage'), dict(type='LoadDissimilarityMaps'),
+            dict(type='ResizeDissimilarityInputs', scale=work[::-1], resampling=resampling), *tail]))[0]
+        online = DATASETS.build(dict(dataset, pipeline=[dict(type='LoadImage'), *tail]))[0]
+        segmentor.work_size, segmentor.resampling = work, resampling
+        from_files = segmentor.data_preprocessor(dict(inputs=[offline['inputs']]))['inputs']
+        made = segmentor.add_maps(segmentor.data_preprocessor(dict(inputs=[online['inputs']]))['inputs'])
+        assert from_files.shape == made.shape == (1, 10, *work)
+        of_synthesis = 0.5 if work == (64, 96) else 1  # the size that it has on disk
+        assert ((from_files[:, :3] - made[:, :3]).abs() * std).max() <= 1.0 + 1e-3
+        assert ((from_files[:, 3:6] - made[:, 3:6]).abs() * std).max() <= of_synthesis + 1e-3
+        assert torch.equal(from_files[:, 6], made[:, 6])
+        assert (from_files[:, 7:] - made[:, 7:]).abs().max() <= steps / 255 + 1e-6
+        assert made[:, 6].unique().numel() > 2 and made[:, 7:].std() > 0.01
 
 
 def test_tool_resumes_and_never_mixes_settings(frozen, tmp_path, monkeypatch, capsys):
@@ -173,9 +177,15 @@ def test_tool_resumes_and_never_mixes_settings(frozen, tmp_path, monkeypatch, ca
 
     frozen.update(normalisation='absolute')
     config.write_text(f'model = dict(frozen={frozen!r})')
-    with pytest.raises(ValueError, match='other settings'):
+    with pytest.raises(ValueError, match=r'other settings \(normalisation'):
         run_tool(monkeypatch, config, tmp_path / 'images', out)
-    assert json.loads((out / 'maps.json').read_text())['type'] == 'FrozenMaps'
+    notes = dict(json.loads((out / 'maps.json').read_text()), normalisation='absolute')
+    assert notes['type'] == 'FrozenMaps'
+    for key in ('map_sizes', 'segmenter_interpolation'):  # an earlier version wrote all maps at the image's size
+        del notes[key]
+    (out / 'maps.json').write_text(json.dumps(notes))
+    with pytest.raises(ValueError, match=r'other settings \(map_sizes, segmenter_interpolation;'):
+        run_tool(monkeypatch, config, tmp_path / 'images', out)
 
 
 def test_tool_never_mixes_maps_of_other_weights_and_overwrites_all(frozen, tmp_path, monkeypatch, capsys):
@@ -288,7 +298,24 @@ def test_frozen_networks_stay_frozen_and_unsaved(frozen):
         assert torch.equal(value, weights[key])
 
 
+def test_segmenter_sees_what_pillow_enlarges(frozen):
+    """Bicubically by default, as SynBoost does."""
+    frozen.update(segmenter_size=(96, 131), generator_size=(32, 48), uncertainty=False)
+    image, seen = smooth_image(3, 40, 60), []
+    for name, kwargs in (('BICUBIC', {}), ('BILINEAR', dict(segmenter_interpolation='bilinear'))):
+        network = MODELS.build(dict(frozen, **kwargs))
+        mean, std = network.segmenter.data_preprocessor.mean, network.segmenter.data_preprocessor.std
+        network.segmenter.backbone.register_forward_pre_hook(
+            lambda module, inputs: seen.append((inputs[0] * std + mean)[0].permute(1, 2, 0).numpy()))
+        network(torch.from_numpy(image).permute(2, 0, 1)[None].float())
+        expected = np.asarray(Image.fromarray(image[..., ::-1]).resize((131, 96), Image.Resampling[name]))
+        assert np.abs(seen[-1].round() - expected).max() <= 1
+    assert np.abs(seen[0] - seen[1]).max() > 2
+
+
 def test_broken_frozen_settings_are_named(frozen, tmp_path):
+    with pytest.raises(ValueError, match='segmenter_interpolation must be one of'):
+        MODELS.build(dict(frozen, segmenter_interpolation='nearest'))
     with pytest.raises(FileNotFoundError, match='segmenter.config'):
         MODELS.build(dict(frozen, segmenter=dict(config='nowhere.py', checkpoint=None)))
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):

@@ -216,7 +216,7 @@ BROKEN = {
     'overlay damaged': (lambda: halve(OVERLAY), [f'{OVERLAY} is damaged']),
     'map missing': (lambda: os.remove(MAP.format('entropy')), [f'1 maps are missing .*{MAP.format("entropy")}']),
     'map of another size': (lambda: relabel(MAP.format('distance'), 1, size=TRANSPOSED),
-                            [f'distance map {MAP.format("distance")} is 16x24, but']),
+                            [f'distance map {MAP.format("distance")} is 16x24, but semantic map']),
     'map of label ids': (lambda: shutil.copy(IDS, MAP.format('semantic')),
                          [rf'semantic map {MAP.format("semantic")} holds the values \[19, 20']),
     'map in colours': (lambda: shutil.copy(MAP.format('synthesis'), MAP.format('entropy')),

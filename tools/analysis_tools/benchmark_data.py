@@ -77,7 +77,7 @@ def write_files(root: str, height: int, width: int, num_images: int = 8, num_obj
         objects=dict(data_root=root, ann_file='instances.json', img_path='coco', cache_mb=0),
         pipeline=[
             dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PasteObjects'),
-            dict(type='Resize', scale=(512, 256), keep_ratio=False), dict(type='RandomFlip', prob=0.5),
+            dict(type='ResizeDissimilarityInputs', scale=(512, 256)), dict(type='RandomFlip', prob=0.5),
             dict(type='PackDissimilarityInputs')
         ])
 

@@ -8,9 +8,9 @@
         --launcher pytorch
 
 Writes ``OUT/{synthesis,semantic,entropy,perceptual,distance}/NAME.png`` for every image ``IMAGES/**/NAME.{png,jpg}``,
-uint8, at the image's own size, as ``model.frozen`` of the config makes them (its ``uncertainty=False`` leaves the last
-three out). A run that was interrupted goes on where it stopped: a map that exists is complete. Maps that other settings
-made are not mixed with new ones.
+uint8, as ``model.frozen`` of the config makes them (its ``uncertainty=False`` leaves the last three out): synthesis and
+perceptual at its ``generator_size``, the others at its ``segmenter_size``. A run that was interrupted goes on where it
+stopped: a map that exists is complete. Maps that other settings made are not mixed with new ones.
 """
 import argparse
 import os
@@ -27,8 +27,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import MAP_SCALES, add_run_options, claim, device_of, read_frozen, to_uint8  # noqa: E402
-from map_writer import write_missing  # noqa: E402
+from map_writer import MAP_SCALES, add_run_options, claim, device_of, frozen_settings, read_frozen  # noqa: E402
+from map_writer import to_uint8, write_missing  # noqa: E402
 
 from mgcda.datasets.image_io import read_image  # noqa: E402
 from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
@@ -93,7 +93,7 @@ def main() -> None:
     kinds = MAP_KINDS if frozen.get('uncertainty', True) else REQUIRED_KINDS
     device = device_of(args)
     network = MODELS.build(frozen).to(device)
-    claim(args, SETTINGS_FILE, frozen.to_dict(), MAP_KINDS)
+    claim(args, SETTINGS_FILE, frozen_settings(frozen), MAP_KINDS)
 
     def make(image: torch.Tensor) -> Dict[str, np.ndarray]:
         maps = network(image.to(device).permute(2, 0, 1)[None].float())

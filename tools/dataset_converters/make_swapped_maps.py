@@ -12,10 +12,10 @@
 Reads ``CITYSCAPES/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png`` and, where there are any,
 ``NAME_gtFine_instanceIds.png``; without them, the connected components of the thing classes are the objects. A part of
 an image's objects gets another class, and the generator of the config's ``model.frozen`` makes an image from that.
-Writes, at the size of the labels, uint8,
+Writes, uint8,
 
-    OUT/semantic/CITY/NAME_leftImg8bit.png     train ids with swapped objects, 255 unknown
-    OUT/synthesis/CITY/NAME_leftImg8bit.png    what the generator makes of them, BGR
+    OUT/semantic/CITY/NAME_leftImg8bit.png     train ids with swapped objects, 255 unknown, at the size of the labels
+    OUT/synthesis/CITY/NAME_leftImg8bit.png    what the generator makes of them, BGR, at model.frozen.generator_size
     OUT/labels/CITY/NAME_gtFine_anomaly.png    1 swapped, 0 as it was, 255 no train id (--normal-ids: 0)
 
 which a CompositeDataset reads with the images of Cityscapes and ``maps_root=OUT``. What is swapped depends on the seed
@@ -26,7 +26,7 @@ That is from "Detecting the Unexpected via Image Resynthesis" (Lis et al., ICCV 
 "Pixel-wise Anomaly Detection in Complex Driving Scenes" (Di Biase et al., CVPR 2021) trains on: the part of the objects
 is drawn anew for each image, their classes by SynBoost's weights; elsewhere the map is what the segmenter predicts of
 the image; void pixels (static and dynamic) are anomalies, too; and ``entropy``, ``perceptual`` and ``distance`` are
-written beside the others. All of ``model.frozen`` is run.
+written beside the others, the semantic map at ``segmenter_size``. All of ``model.frozen`` is run.
 """
 import argparse
 import os
@@ -44,8 +44,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import MAP_SCALES, add_run_options, claim, device_of, read_frozen, to_uint8  # noqa: E402
-from map_writer import write_missing  # noqa: E402
+from map_writer import MAP_LAYOUT, MAP_SCALES, add_run_options, claim, device_of, frozen_settings  # noqa: E402
+from map_writer import read_frozen, to_uint8, write_missing  # noqa: E402
 
 from mgcda.datasets.image_io import read_image, read_plane  # noqa: E402
 from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
@@ -54,7 +54,7 @@ from mgcda.datasets.swapped_classes import SYNBOOST_CLASS_WEIGHTS, find_instance
 from mgcda.datasets.swapped_classes import swap_classes, swap_target  # noqa: E402
 from mgcda.labels import (CITYSCAPES_VOID_LABEL_IDS, NORMAL, UNKNOWN_TRAIN_ID, VOID_CLASS_ANOMALY_IDS,  # noqa: E402
                           label_id_to_train_id)
-from mgcda.models.frozen_maps import bilinear_resize, synthesize  # noqa: E402
+from mgcda.models.frozen_maps import synthesize  # noqa: E402
 from mgcda.models.network_loading import load_network  # noqa: E402
 
 SETTINGS_FILE = 'swapped_maps.json'
@@ -209,7 +209,6 @@ def lis_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, np.nda
     @torch.no_grad()
     def make(swapped: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:
         synthesis = synthesize(generator, swapped.to(device)[None, None].long(), size)
-        synthesis = bilinear_resize(synthesis, tuple(swapped.shape))
         return dict(semantic=swapped.numpy(), synthesis=to_uint8(synthesis), labels=target.numpy())
 
     return make
@@ -249,10 +248,10 @@ def main() -> None:
     device = device_of(args)
     if args.recipe == LIS:
         kinds, samples, make = REQUIRED_KINDS, SwappedMaps, lis_maker(frozen, device)
-        settings.update(generator=frozen.generator.to_dict(), generator_size=tuple(frozen.generator_size))
+        settings.update(generator=frozen.generator.to_dict(), generator_size=tuple(frozen.generator_size), **MAP_LAYOUT)
     else:
         kinds, samples, make = MAP_KINDS, SynBoostMaps, synboost_maker(frozen, device)
-        settings.update(recipe=args.recipe, void_ids=sorted(args.void_ids), frozen=frozen.to_dict())
+        settings.update(recipe=args.recipe, void_ids=sorted(args.void_ids), frozen=frozen_settings(frozen))
     claim(args, SETTINGS_FILE, settings, (*MAP_KINDS, 'labels'))
     if get_dist_info()[0] == 0:
         what = '*_gtFine_instanceIds.png' if source == 'ids' else 'connected components (no instance files are used)'

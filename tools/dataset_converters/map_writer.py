@@ -19,6 +19,8 @@ from mgcda.files import claim_folder, hash_files, write_png
 
 #: What a map is multiplied by to fill 0..255.
 MAP_SCALES = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
+#: Noted among the settings of a folder: earlier versions wrote all maps at the size of the image.
+MAP_LAYOUT = dict(map_sizes='of the networks')
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +47,12 @@ def read_frozen(args: argparse.Namespace) -> Config:
     if frozen is None:
         raise ValueError(f'{args.config} has no model.frozen, the networks that make the maps')
     return frozen
+
+
+def frozen_settings(frozen: Config) -> Dict[str, object]:
+    """Settings that maps of these networks depend on, for the folder that they are written to."""
+    interpolation = frozen.get('segmenter_interpolation', 'bicubic')
+    return dict(frozen.to_dict(), **MAP_LAYOUT, segmenter_interpolation=interpolation)
 
 
 def device_of(args: argparse.Namespace) -> str:

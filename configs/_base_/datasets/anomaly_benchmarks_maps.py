@@ -3,7 +3,7 @@ _base_ = './benchmarks.py'
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadDissimilarityMaps'),
-    dict(type='Resize', scale=(512, 256), keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=(512, 256)),
     dict(type='LoadAnomalyAnnotations'),
     dict(type='PackDissimilarityInputs')
 ]

@@ -8,7 +8,7 @@ train_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadAnomalyAnnotations'),
     dict(type='LoadDissimilarityMaps', kinds=kinds),
-    dict(type='Resize', scale=work_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=work_size[::-1]),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDissimilarityInputs')

@@ -1,10 +1,11 @@
-# The processed training data that SynBoost's authors publish, as it is, one domain.
+# The processed training data that SynBoost's authors publish, as it is, one domain, resized by their
+# rule.
 work_size = (256, 512)  # (H, W)
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadAnomalyAnnotations', resize=True),
     dict(type='LoadDissimilarityMaps', resize=True),
-    dict(type='Resize', scale=work_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=work_size[::-1], resampling='nearest'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDissimilarityInputs')
 ]

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -21,6 +20,7 @@ from mgcda.datasets.anomaly_dataset import IMAGE_SUFFIXES
 from mgcda.datasets.pairing import list_files
 from mgcda.datasets.transforms.load_image import LoadImage
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
+from mgcda.structures import resize_nearest
 from mgcda.visualization import (ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of,
                                  show_image)
 from mgcda.visualization.score_scaling import HeatRange
@@ -319,8 +319,7 @@ class AnomalyInferencer(BaseInferencer):
         segmentation = None
         if 'segmentation' in sample:
             segmentation = sample.segmentation.data[0].cpu().numpy().astype(np.uint8)
-            if segmentation.shape != scores.shape:  # frozen networks see what the pipeline made of the image
-                segmentation = cv2.resize(segmentation, scores.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            segmentation = resize_nearest(segmentation, scores.shape)  # frozen networks have a size of their own
         boxes = None
         if threshold is not None:
             boxes = find_boxes(scores, threshold, min_area, near_road(segmentation) if on_road else None)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import FrozenSet, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -11,6 +11,7 @@ from PIL import Image
 from mgcda.labels import ANOMALY, NORMAL
 
 from .image_io import DAMAGED, read_bytes, read_plane
+from .maps import size_problems
 from .transforms.load_anomaly_annotations import to_target
 from .transforms.load_dissimilarity_maps import read_map
 from .transforms.load_image import LoadImage
@@ -42,7 +43,8 @@ def check_sample(info: dict, resize_label: bool = False, resize_maps: bool = Fal
 
     Args:
         info: entry of a data set's ``load_data_list``; its ``label_map`` must be a dict where it has a label.
-        resize_label, resize_maps: whether these may differ in size from the image.
+        resize_label: whether the label may differ in size from the image.
+        resize_maps: whether maps of one network may differ in size from each other.
     """
     report = SampleReport()
     try:
@@ -53,8 +55,11 @@ def check_sample(info: dict, resize_label: bool = False, resize_maps: bool = Fal
         report.problems.append(str(error))
     if 'seg_map_path' in info:
         _check_label(info, resize_label, report)
+    sizes = {}
     for kind, path in info.get('map_paths', {}).items():
-        _check_map(kind, path, resize_maps, report)
+        _check_map(kind, path, sizes, report)
+    if not resize_maps:
+        report.problems.extend(size_problems(sizes, info.get('map_paths', {})))
     return report
 
 
@@ -67,7 +72,9 @@ def _check_label(info: dict, resize: bool, report: SampleReport) -> None:
     except (OSError, ValueError) as error:
         report.problems.append(str(error))
         return
-    _check_size(f'label file {path}', label, resize, report)
+    if report.size is not None and not resize and label.shape[:2] != tuple(report.size):
+        report.problems.append(f'label file {path} is {label.shape[1]}x{label.shape[0]}, but its image '
+                               f'{report.size[1]}x{report.size[0]}; they must be of one size')
     counts = np.bincount(label.reshape(-1)) if label.dtype.kind == 'u' else None
     report.values = frozenset((np.unique(label) if counts is None else np.flatnonzero(counts)).tolist())
     try:
@@ -79,7 +86,8 @@ def _check_label(info: dict, resize: bool, report: SampleReport) -> None:
     report.num_anomaly = int(np.count_nonzero(target == ANOMALY))
 
 
-def _check_map(kind: str, path: str, resize: bool, report: SampleReport) -> None:
+def _check_map(kind: str, path: str, sizes: Dict[str, Tuple[int, int]], report: SampleReport) -> None:
+    """Note the size of a map that is as it should be."""
     try:
         loaded = read_map(kind, path)
         if kind == 'synthesis':
@@ -89,13 +97,7 @@ def _check_map(kind: str, path: str, resize: bool, report: SampleReport) -> None
     except (OSError, ValueError) as error:
         report.problems.append(str(error))
         return
-    _check_size(f'{kind} map {path}', loaded, resize, report)
-
-
-def _check_size(what: str, array: np.ndarray, resize: bool, report: SampleReport) -> None:
-    if report.size is not None and not resize and array.shape[:2] != tuple(report.size):
-        report.problems.append(f'{what} is {array.shape[1]}x{array.shape[0]}, but its image '
-                               f'{report.size[1]}x{report.size[0]}; they must be of one size')
+    sizes[kind] = loaded.shape[:2]
 
 
 def check_object_image(path: str, size: Tuple[int, int]) -> List[str]:

@@ -1,12 +1,14 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The dissimilarity maps on disk: their kinds and where their files lie."""
 import os
-from typing import Dict, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 #: Kinds of maps in the order of their channels in a dissimilarity sample, after the image.
 MAP_KINDS: Tuple[str, ...] = ('synthesis', 'semantic', 'entropy', 'perceptual', 'distance')
 #: Kinds that every dissimilarity network reads; the others are the uncertainty maps, which some do without.
 REQUIRED_KINDS: Tuple[str, ...] = MAP_KINDS[:2]
+#: Kinds that one network makes, at its size: the generator, the segmenter.
+_KINDS_OF_ONE_SIZE = (('synthesis', 'perceptual'), ('semantic', 'entropy', 'distance'))
 #: What to do when maps are missing, for error messages.
 MAPS_HINT = ('write the maps of this data set with tools/dataset_converters/make_maps.py and point maps_root at them, '
              'or leave LoadDissimilarityMaps out of the pipeline and let the segmentor compute them')
@@ -21,6 +23,26 @@ def check_kinds(name: str, kinds: Sequence[str]) -> Tuple[str, ...]:
     if not set(REQUIRED_KINDS) <= set(kinds) <= set(MAP_KINDS):
         raise ValueError(f'{name} must hold {REQUIRED_KINDS} and may hold {MAP_KINDS[2:]}, got {tuple(kinds)}')
     return tuple(kind for kind in MAP_KINDS if kind in kinds)
+
+
+def size_problems(sizes: Dict[str, Tuple[int, int]], paths: Dict[str, str]) -> List[str]:
+    """What is wrong with the sizes of an image's maps, naming the files; maps of one network must be of one size.
+
+    That may be the image's, the network's, or any other.
+
+    Args:
+        sizes: (H, W) of the maps that could be read, by kind.
+        paths: their files.
+    """
+    problems = []
+    for kinds in _KINDS_OF_ONE_SIZE:
+        first, *others = [kind for kind in kinds if kind in sizes] or [None]
+        for kind in others:
+            if sizes[kind] != sizes[first]:
+                problems.append(f'{kind} map {paths[kind]} is {sizes[kind][1]}x{sizes[kind][0]}, but {first} map '
+                                f'{paths[first]} is {sizes[first][1]}x{sizes[first][0]}; maps of one network must be '
+                                'of one size')
+    return problems
 
 
 def map_file(maps_root: str, kind: str, image: str) -> str:

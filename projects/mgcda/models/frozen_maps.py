@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from mgcda.labels import UNKNOWN_TRAIN_ID
 from mgcda.scores import entropy, margin
+from mgcda.structures import resize_images, resize_nearest
 from .data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .network_loading import load_network
 
 NORMALISATIONS = ('image', 'absolute')
+INTERPOLATIONS = ('bicubic', 'bilinear')
 
 
 @MODELS.register_module()
@@ -34,9 +36,9 @@ class FrozenMaps(nn.Module):
     :math:`q_0` = ``perceptual_scale``.
 
     The networks are loaded when the module is built, never trained and never saved: their keys stay out of the state
-    dict. Without uncertainty maps, one pass of the segmenter and one of the generator are all that is run. Three sizes
-    are kept apart: the image's own (maps are returned at it), ``segmenter_size`` (segmenter, entropy, distance) and
-    ``generator_size`` (generator, perceptual difference).
+    dict. Without uncertainty maps, one pass of the segmenter and one of the generator are all that is run. Two sizes
+    are kept apart, at which the maps are returned: ``segmenter_size`` (semantic map, entropy, distance) and
+    ``generator_size`` (synthesis, perceptual difference).
 
     Args:
         segmenter (dict): ``config``, an MMSegmentation config file, and ``checkpoint``, its weights (a path or URL).
@@ -46,6 +48,8 @@ class FrozenMaps(nn.Module):
             ``weights``, one a level. None compares the features of the segmenter's backbone, all levels with the same
             weight: a departure for where no VGG19 is at hand. Defaults to None.
         segmenter_size (Tuple[int, int], optional): (H, W). None takes the image's. Defaults to (1024, 2048).
+        segmenter_interpolation (str): How images are brought to ``segmenter_size``: 'bicubic', as SynBoost does with
+            Pillow, or 'bilinear'; both antialiased where that is smaller. Defaults to 'bicubic'.
         generator_size (Tuple[int, int]): (H, W). Defaults to (256, 512).
         normalisation (str): 'image' or 'absolute'. Defaults to 'image'.
         perceptual_scale (float): :math:`q_0`. Defaults to 1.
@@ -53,8 +57,8 @@ class FrozenMaps(nn.Module):
 
     Raises:
         FileNotFoundError: If a config or checkpoint does not exist.
-        ValueError: If ``normalisation`` is unknown, a config has no such model, or a perceptual network is given that
-            nothing is asked of.
+        ValueError: If ``normalisation`` or ``segmenter_interpolation`` is unknown, a config has no such model, or a
+            perceptual network is given that nothing is asked of.
     """
 
     def __init__(self,
@@ -63,6 +67,7 @@ class FrozenMaps(nn.Module):
                  perceptual: OptConfigType = None,
                  segmenter_size: Optional[Tuple[int, int]] = (1024, 2048),
                  generator_size: Tuple[int, int] = (256, 512),
+                 segmenter_interpolation: str = 'bicubic',
                  normalisation: str = 'image',
                  perceptual_scale: float = 1.0,
                  uncertainty: bool = True) -> None:
@@ -71,6 +76,9 @@ class FrozenMaps(nn.Module):
             raise ValueError('perceptual must be None with uncertainty=False: no perceptual difference is made')
         if normalisation not in NORMALISATIONS:
             raise ValueError(f'normalisation must be one of {NORMALISATIONS}, got {normalisation!r}')
+        if segmenter_interpolation not in INTERPOLATIONS:
+            raise ValueError(f'segmenter_interpolation must be one of {INTERPOLATIONS}, got '
+                             f'{segmenter_interpolation!r}')
         self.segmenter = load_network(segmenter, 'frozen.segmenter')
         self.generator = load_network(generator, 'frozen.generator', child='generator')
         if perceptual is None:
@@ -81,6 +89,7 @@ class FrozenMaps(nn.Module):
             self.perceptual_weights = tuple(perceptual['weights'])
         self.segmenter_size = None if segmenter_size is None else tuple(segmenter_size)
         self.generator_size = tuple(generator_size)
+        self.segmenter_interpolation = segmenter_interpolation
         self.normalisation = normalisation
         self.perceptual_scale = perceptual_scale
         self.uncertainty = uncertainty
@@ -108,26 +117,25 @@ class FrozenMaps(nn.Module):
                 before the resynthesis; 255 where the segmenter's stay. Defaults to None.
 
         Returns:
-            dict: At the size of the images, ``synthesis`` BGR float (N, 3, H, W) in 0..255, ``semantic`` int64
-            (N, 1, H, W) train ids, and, with ``uncertainty``, ``entropy``, ``perceptual``, ``distance`` float
-            (N, 1, H, W) in [0, 1].
+            dict: ``synthesis`` BGR float (N, 3, *generator_size) in 0..255, ``semantic`` int64
+            (N, 1, *segmenter_size) train ids, and, with ``uncertainty``, float in [0, 1] ``entropy`` and ``distance``
+            (N, 1, *segmenter_size) and ``perceptual`` (N, 1, *generator_size).
         """
-        size = tuple(images.shape[-2:])
-        seg_logits = self._segment(_resize_images(images, self.segmenter_size or size)).float()
+        size = self.segmenter_size or tuple(images.shape[-2:])
+        seg_logits = self._segment(resize_images(images, size, self.segmenter_interpolation)).float()
         semantic = seg_logits.max(dim=1, keepdim=True).indices
         if replaced is not None:
-            replaced = nearest_resize(replaced, tuple(semantic.shape[-2:])).to(semantic)
+            replaced = resize_nearest(replaced, size).to(semantic)
             semantic = torch.where(replaced == UNKNOWN_TRAIN_ID, semantic, replaced)
         synthesis = synthesize(self.generator, semantic, self.generator_size)
-        maps = dict(synthesis=bilinear_resize(synthesis, size), semantic=nearest_resize(semantic, size))
+        maps = dict(synthesis=synthesis, semantic=semantic)
         if self.uncertainty:
-            small = _resize_images(images, self.generator_size)
+            small = resize_images(images, self.generator_size)
             uncertainty = dict(
                 entropy=entropy(seg_logits)[:, None],
                 perceptual=self._perceptual_difference(small, synthesis),
                 distance=margin(seg_logits)[:, None])
-            uncertainty = self._normalise(uncertainty, seg_logits.shape[1])
-            maps.update({kind: bilinear_resize(value, size) for kind, value in uncertainty.items()})
+            maps.update(self._normalise(uncertainty, seg_logits.shape[1]))
         return maps
 
     def _segment(self, images: Tensor) -> Tensor:
@@ -172,32 +180,8 @@ class FrozenMaps(nn.Module):
 
 def synthesize(generator: nn.Module, semantic: Tensor, size: Tuple[int, int]) -> Tensor:
     """Images that a generator makes of semantic maps (N, 1, H, W): BGR float (N, 3, *size) in 0..255."""
-    synthesis = generator(nearest_resize(semantic, size)[:, 0]).float()
+    synthesis = generator(resize_nearest(semantic, size)[:, 0]).float()
     return ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
-
-
-def nearest_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Resize (N, C, H, W) as OpenCV's nearest interpolation does: source index = floor(target index * ratio)."""
-    for dim, length in ((-2, size[0]), (-1, size[1])):
-        source = x.shape[dim]
-        if source != length:
-            index = (torch.arange(length, dtype=torch.float64, device=x.device) * (source / length)).floor().long()
-            x = x.index_select(dim, index.clamp_(max=source - 1))
-    return x
-
-
-def _resize_images(images: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Bilinear, antialiased where it makes smaller, as Pillow resizes."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size=size, mode='bilinear', align_corners=False, antialias=True)
-
-
-def bilinear_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Resize (N, C, H, W) bilinearly."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
 
 
 def _extrema(x: Tensor) -> Tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ from .load_image import LoadImage
 from .load_negative_annotations import LoadNegativeAnnotations
 from .pack_dissimilarity_inputs import PackDissimilarityInputs
 from .paste_objects import PasteObjects
+from .resize_dissimilarity_inputs import ResizeDissimilarityInputs
 
 __all__ = [
     'LabelIdToTrainId', 'LoadAnomalyAnnotations', 'LoadDissimilarityMaps', 'LoadImage', 'LoadNegativeAnnotations',
-    'PackDissimilarityInputs', 'PasteObjects'
+    'PackDissimilarityInputs', 'PasteObjects', 'ResizeDissimilarityInputs'
 ]

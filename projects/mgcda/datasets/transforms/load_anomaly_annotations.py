@@ -6,6 +6,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from mgcda.structures import resize_nearest
+
 from ..image_io import read_plane
 from ..pairing import HIDDEN_LABELS
 
@@ -48,7 +50,7 @@ class LoadAnomalyAnnotations(BaseTransform):
 
     Args:
         keep_label_ids: also keep the values as stored, in ``label_ids``, for PasteObjects.
-        resize: bring a label of another size to the image's (nearest) instead of refusing it.
+        resize: bring a label of another size to the image's (nearest centre) instead of refusing it.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -74,9 +76,7 @@ class LoadAnomalyAnnotations(BaseTransform):
             if not self.resize:
                 raise ValueError(f'label file {path} is {target.shape[1]}x{target.shape[0]}, but its image '
                                  f'{results["img_path"]} is {shape[1]}x{shape[0]}; they must be of one size')
-            size = (shape[1], shape[0])
-            target = cv2.resize(target, size, interpolation=cv2.INTER_NEAREST)
-            label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+            target, label = (resize_nearest(plane, tuple(shape[:2])) for plane in (target, label))
         results['gt_seg_map'] = target
         results['seg_fields'].append('gt_seg_map')
         if self.keep_label_ids:

@@ -2,7 +2,6 @@
 import os
 from typing import Sequence
 
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
@@ -10,7 +9,7 @@ from mmseg.registry import TRANSFORMS
 from mgcda.labels import NUM_CITYSCAPES_CLASSES, UNKNOWN_TRAIN_ID
 
 from ..image_io import read_image, read_plane
-from ..maps import MAP_KINDS, MAPS_HINT, check_kinds
+from ..maps import MAP_KINDS, MAPS_HINT, check_kinds, size_problems
 
 
 def read_map(kind: str, path: str) -> np.ndarray:
@@ -36,18 +35,19 @@ class LoadDissimilarityMaps(BaseTransform):
     """Load the maps in ``map_paths`` into ``results[kind]`` and name them in ``seg_fields``.
 
     ``synthesis``: BGR uint8 (H, W, 3); ``semantic``: uint8 (H, W), train ids 0..18 or 255; ``entropy``,
-    ``perceptual``, ``distance``: uint8 (H, W), 0..255 for [0, 1]. The stock Resize and RandomFlip then move them like
-    labels.
+    ``perceptual``, ``distance``: uint8 (H, W), 0..255 for [0, 1]. Each has the size of its file, which is that of the
+    network that made it or the image's; ResizeDissimilarityInputs then brings all of them to one size in one step.
+    RandomFlip moves them like labels.
 
     Args:
-        resize: bring maps of another size to the image's (semantic: nearest; others: bilinear), not refuse them.
-        kinds: the maps to load, all by default. Uncertainty maps that are left out become zeros, for networks that do
-            not read them.
+        resize: take maps of any size, also where those of one network differ.
+        kinds: the maps to load, all by default. Uncertainty maps that are left out become zeros of the size of the
+            synthesis, for networks that do not read them.
 
     Raises:
         FileNotFoundError: a map is missing.
-        ValueError: wrong ``kinds``; the sample has no maps; a map is damaged, of another size, or holds values outside
-            its range.
+        ValueError: wrong ``kinds``; the sample has no maps; a map is damaged, of another size than the others of
+            its network, or holds values outside its range.
     """
 
     def __init__(self, resize: bool = False, kinds: Sequence[str] = MAP_KINDS) -> None:
@@ -59,26 +59,23 @@ class LoadDissimilarityMaps(BaseTransform):
         image_path = results['img_path']
         if not results.get('map_paths'):
             raise ValueError(f'no maps are known for image {image_path}: the data set has no maps_root; {MAPS_HINT}')
-        shape = results['img'].shape[:2]
+        maps = {kind: self._load(kind, results) for kind in self.kinds}
+        problems = size_problems({kind: plane.shape[:2] for kind, plane in maps.items()}, results['map_paths'])
+        if problems and not self.resize:
+            raise ValueError(problems[0])
+        unread = np.zeros(maps['synthesis'].shape[:2], np.uint8)
         for kind in MAP_KINDS:
-            results[kind] = self._load(kind, results) if kind in self.kinds else np.zeros(shape, np.uint8)
+            results[kind] = maps.get(kind, unread)
             results['seg_fields'].append(kind)
         return results
 
-    def _load(self, kind: str, results: dict) -> np.ndarray:
-        """A map of the sample, at the size of its image."""
+    @staticmethod
+    def _load(kind: str, results: dict) -> np.ndarray:
+        """A map of the sample."""
         image_path, path = results['img_path'], results['map_paths'].get(kind)
-        height, width = results['img'].shape[:2]
         if path is None or not os.path.isfile(path):
             raise FileNotFoundError(f'{kind} map {path} of image {image_path} not found; {MAPS_HINT}')
-        loaded = read_map(kind, path)
-        if loaded.shape[:2] != (height, width):
-            if not self.resize:
-                raise ValueError(f'{kind} map {path} is {loaded.shape[1]}x{loaded.shape[0]}, but its image '
-                                 f'{image_path} is {width}x{height}; maps must have the size of their image')
-            mode = cv2.INTER_NEAREST if kind == 'semantic' else cv2.INTER_LINEAR
-            loaded = cv2.resize(loaded, (width, height), interpolation=mode)
-        return loaded
+        return read_map(kind, path)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(resize={self.resize}, kinds={self.kinds})'

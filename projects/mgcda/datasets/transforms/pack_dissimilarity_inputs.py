@@ -50,7 +50,7 @@ class PackDissimilarityInputs(BaseTransform):
         for kind, plane in zip(present, planes[1:]):
             if plane.shape[:2] != image.shape[:2]:
                 raise ValueError(f'{kind} map of image {results.get("img_path")} has the shape {plane.shape[:2]}, the '
-                                 f'image {image.shape[:2]}; resize them together')
+                                 f'image {image.shape[:2]}; bring them to one size with ResizeDissimilarityInputs')
         channels = sum(plane.shape[2] if plane.ndim == 3 else 1 for plane in planes)
         stacked = np.empty((channels, *image.shape[:2]), image.dtype)
         start = 0

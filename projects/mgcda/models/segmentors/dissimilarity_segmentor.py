@@ -8,9 +8,10 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
 from torch import Tensor
 
+from mgcda.structures import check_resampling, resize_field, resize_nearest
+
 from ..data_preprocessor import NUM_CHANNELS, DissimilarityDataPreProcessor, split_channels
 from ..decode_heads.dissimilarity_head import DissimilarityFeatures
-from ..frozen_maps import nearest_resize
 from .anomaly_segmentor import AnomalySegmentor
 
 
@@ -34,10 +35,13 @@ class DissimilaritySegmentor(AnomalySegmentor):
             has none (3 channels), and are never saved. Without them every sample needs its maps. Defaults to None.
         work_size (Tuple[int, int], optional): Size (H, W) at which samples without maps pass the network. None takes
             the size of the image. Defaults to None.
+        resampling (str): How images, maps and labels are brought to that size (:mod:`mgcda.structures.resampling`):
+            'smooth', or 'nearest', SynBoost's rule. Pipelines with maps have the same option in
+            :class:`ResizeDissimilarityInputs`. Defaults to 'smooth'.
 
     Raises:
         TypeError: If the data preprocessor is of another kind.
-        ValueError: If the head needs uncertainty maps that ``frozen`` does not make.
+        ValueError: If the head needs uncertainty maps that ``frozen`` does not make, or ``resampling`` is unknown.
     """
 
     def __init__(self,
@@ -46,6 +50,7 @@ class DissimilaritySegmentor(AnomalySegmentor):
                  data_preprocessor: ConfigType = dict(type='DissimilarityDataPreProcessor'),
                  frozen: OptConfigType = None,
                  work_size: Optional[Tuple[int, int]] = None,
+                 resampling: str = 'smooth',
                  **kwargs) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, data_preprocessor=data_preprocessor, **kwargs)
         if not isinstance(self.data_preprocessor, DissimilarityDataPreProcessor):
@@ -57,6 +62,7 @@ class DissimilaritySegmentor(AnomalySegmentor):
             raise ValueError('the decode head weights its features by uncertainty maps, which frozen.uncertainty=False '
                              'leaves out: set both options alike')
         self.work_size = None if work_size is None else tuple(work_size)
+        self.resampling = check_resampling(resampling)
 
     def extract_feat(self, inputs: Tensor) -> DissimilarityFeatures:
         """Features of image and synthesis from one pass of the shared backbone; ``inputs``: (N, 10, H, W)."""
@@ -70,29 +76,27 @@ class DissimilaritySegmentor(AnomalySegmentor):
     def add_maps(self, inputs: Tensor) -> Tensor:
         """Complete normalised images (N, 3, H, W) with the maps of the frozen networks, at the work size.
 
-        The maps are made at the images' own resolution and resized like labels, as files of maps are. Uncertainty maps
-        that the frozen networks leave out are zero.
+        Each map goes from the size of the network that made it to the work size in one step, as files of maps do.
+        Uncertainty maps that the frozen networks leave out are zero.
         """
         if self.frozen is None:
             raise ValueError('samples without maps need the frozen networks: set model.frozen, or give the data set '
                              'its maps_root')
+        size = self.work_size or tuple(inputs.shape[-2:])
         maps = self.frozen(self.data_preprocessor.denormalise(inputs))
+        maps = {kind: resize_field(kind, value, size, self.resampling) for kind, value in maps.items()}
+        inputs = resize_field('img', inputs, size, self.resampling)
         synthesis = self.data_preprocessor.normalise(maps['synthesis'])
         semantic = maps['semantic'].to(inputs.dtype)
         uncertainty = [maps.get(kind, torch.zeros_like(semantic)) for kind in ('entropy', 'perceptual', 'distance')]
-        extra = torch.cat([synthesis, semantic, *uncertainty], dim=1)
-        size = self.work_size or tuple(inputs.shape[-2:])
-        if size != tuple(inputs.shape[-2:]):
-            inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
-            extra = nearest_resize(extra, size)
-        return torch.cat([inputs, extra], dim=1)
+        return torch.cat([inputs, synthesis, semantic, *uncertainty], dim=1)
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
         """Training losses; samples without maps get them from the frozen networks, and labels follow to that size."""
         if inputs.shape[1] != NUM_CHANNELS:
             inputs = self.add_maps(inputs)
             for sample in data_samples:
-                label = nearest_resize(sample.gt_sem_seg.data[None], tuple(inputs.shape[-2:]))[0]
+                label = resize_nearest(sample.gt_sem_seg.data, tuple(inputs.shape[-2:]))
                 sample.gt_sem_seg = PixelData(data=label)  # of another size than the old one, which holds to its own
         return super().loss(inputs, data_samples)
 
