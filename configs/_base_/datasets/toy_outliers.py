@@ -8,7 +8,7 @@ streets = dict(targets='classes', data_root='data/toy/cityscapes', maps_root=Non
 objects = dict(data_root='data/toy/coco', ann_file='annotations/instances.json', img_path='images')
 void_class = dict(type='VoidClassDataset', dataset_name='ToyVoidClass', pipeline=load + pack, **streets)
 # PEBAL's recipe, as in toy_anomaly_mix.py, and that of anomaly_mix_single_objects.py.
-paste_image = dict(type='PasteObjects', num_objects=1, scale='own', reference_height=256, flip_prob=0.0)
+paste_image = dict(type='PasteObjects', num_objects=1, scale='own', reference_height=192, flip_prob=0.0)
 anomaly_mix = dict(
     type='AnomalyMixDataset',
     objects=dict(objects, unit='image', min_side=1),
