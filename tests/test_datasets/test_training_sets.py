@@ -437,7 +437,7 @@ def test_recipe_of_pebal(cityscapes, scenes, reference_height, factor):
         image, target = dataset.composite(SampleKey(position % 6, 3, position))
         pasted = target == 1
         rows, columns = np.flatnonzero(pasted.any(1)), np.flatnonzero(pasted.any(0))
-        # of the two objects, the first has 451 pixels, the second 81
+        # of the two objects, the first has 474 pixels, the second 81
         own = dataset.objects.crop(int(pasted.sum() < 100 * factor**2))
         if factor == 1:
             window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
