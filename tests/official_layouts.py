@@ -128,6 +128,13 @@ class LayoutWriter:
                      bbox=[8, 4, right - 8, bottom - 4]) for category in (1, 21)
             ])
         self.image(f'{folder}/{images}/000000000001.jpg')
+        # Nothing of Cityscapes' classes, and as large as the configs ask of images that are pasted as one.
+        large = LayoutWriter(self.root, size=(480, 640))
+        large.image(f'{folder}/{images}/000000000002.jpg')
+        content['images'].append(dict(id=2, file_name='000000000002.jpg', height=480, width=640))
+        content['annotations'].append(
+            dict(id=22, image_id=2, category_id=21, iscrowd=0, area=480 * 640 // 2, bbox=[0, 0, 320, 480],
+                 segmentation=[[0, 0, 320, 0, 320, 480, 0, 480]]))
         path = self.root / folder / ann_file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
@@ -143,6 +150,7 @@ def write_layouts(root: Path) -> None:
     writer = LayoutWriter(root / 'data')
     writer.cityscapes('cityscapes', maps='maps/cityscapes/train')
     writer.composites('anomaly_mix', maps='maps/anomaly_mix/train')
+    writer.composites('anomaly_mix_single_objects', maps='maps/anomaly_mix_single_objects/train')
     writer.cityscapes('cityscapes256', maps='maps/cityscapes256/train', suffix='jpg')
     writer.composites('anomaly_mix256', maps='maps/anomaly_mix256/train')
     writer.cityscapes('toy/cityscapes', maps='toy/maps/cityscapes')

@@ -1,4 +1,4 @@
 # Outlier Head on the toy streets: negatives pasted into half of the images.
 _base_ = ['../_base_/tuned_toy.py', '../_base_/methods/outlier_head.py']
 model = _base_.method
-train_dataloader = dict(dataset=dict(datasets=[_base_.plain, _base_.anomaly_mix]))
+train_dataloader = dict(dataset=dict(datasets=[_base_.plain, _base_.single_objects]))

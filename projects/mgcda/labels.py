@@ -21,6 +21,9 @@ CITYSCAPES_TRAIN_LABEL_IDS: Tuple[int, ...] = (7, 8, 11, 12, 13, 17, 19, 20, 21,
 CITYSCAPES_VOID_LABEL_IDS: Tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 #: Void label ids whose pixels are anomalies by default: 4 static, 5 dynamic.
 VOID_CLASS_ANOMALY_IDS: Tuple[int, ...] = (4, 5)
+#: Void label ids whose pixels are anomalies in SynBoost's public code, "borders, static or big objects" without the ego
+#: vehicle: 0 unlabeled, 2 rectification border, 3 out of roi, 4 static, 29 caravan, 30 trailer.
+SYNBOOST_VOID_IDS: Tuple[int, ...] = (0, 2, 3, 4, 29, 30)
 #: Number of semantic classes of Cityscapes.
 NUM_CITYSCAPES_CLASSES = len(CITYSCAPES_TRAIN_LABEL_IDS)
 #: Train id of a pixel without a class.

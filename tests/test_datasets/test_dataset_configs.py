@@ -18,7 +18,7 @@ from mgcda.datasets import MAP_KINDS
 from mgcda.labels import CITYSCAPES_CLASSES, IGNORE, OUTLIER
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
-TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'synboost_train')
+TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'anomaly_mix_single_objects', 'synboost_train')
 PAPER = dict(FS_LostAndFound=2, FS_Static=2, RoadAnomaly=2)
 ALL = dict(**PAPER, RoadAnomaly21=2, RoadObstacle21=2, LostAndFound_test=1203, LostAndFound_testNoKnown=1043)
 SINGLE = dict(
@@ -70,11 +70,11 @@ def data(tmp_path_factory):
             image(f'synboost/train/{folder}/{i}.png', (H, W))
         image(f'synboost/train/semantic/{i}.png', (H, W), [0, 18, 255])
         image(f'synboost/train/labels_with_void_no_ego/{i}.png', (H, W), [0, 1, 255])
-    image('coco/train2017/1.jpg', (80, 100, 3))
-    box = [10.0, 10.0, 60.0, 10.0, 60.0, 60.0, 10.0, 60.0]
+    image('coco/train2017/1.jpg', (480, 500, 3))
+    box = [10.0, 10.0, 460.0, 10.0, 460.0, 460.0, 10.0, 460.0]
     content = dict(
-        images=[dict(id=1, file_name='1.jpg', height=80, width=100)], categories=[dict(id=1, name='cow')],
-        annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0, area=2500, bbox=[10, 10, 50, 50],
+        images=[dict(id=1, file_name='1.jpg', height=480, width=500)], categories=[dict(id=1, name='cow')],
+        annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0, area=450 * 450, bbox=[10, 10, 450, 450],
                           segmentation=[box])])
     (root / 'data/coco/annotations').mkdir()
     (root / 'data/coco/annotations/instances_train2017.json').write_text(json.dumps(content))
@@ -92,7 +92,7 @@ def test_training_configs(data, monkeypatch, name):
     monkeypatch.chdir(data)
     batches = list(load(name, 'train_dataloader'))
     assert len(batches) == (2 if name == 'mgcda_train' else 1)
-    channels = 3 if name == 'anomaly_mix_paste' else 10
+    channels = 3 if name.startswith('anomaly_mix') else 10
     for batch in batches:
         assert len(batch['inputs']) == 8
         assert all(x.shape == (channels, 256, 512) and x.dtype == torch.uint8 for x in batch['inputs'])
@@ -143,7 +143,8 @@ def test_configs_with_outliers_among_classes(benchmarks, monkeypatch, name):
         for sample in samples:
             labels = set(sample.gt_sem_seg.data.unique().tolist())
             assert sample.gt_sem_seg.data.shape == (1, *size) and labels <= {*range(19), OUTLIER, IGNORE}
-        assert all(OUTLIER in sample.gt_sem_seg.data for sample in samples[4:])
+        pasted = [OUTLIER in sample.gt_sem_seg.data for sample in samples[4:]]
+        assert any(pasted) if name == 'cityscapes_outliers' else all(pasted)  # a crop may miss what is in the street
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     plain = DATASETS.build(cfg.plain)
     assert plain.domain == 0 and OUTLIER not in plain[0]['data_samples'].gt_sem_seg.data

@@ -79,6 +79,16 @@ def test_pixels_of_unknown_objects_alone(coco, masks, options, target):
     assert len(cars) == 1 and (cars[0]['gt_seg_map'][:5] == 1).all() and (cars[0]['gt_seg_map'][5:] == IGNORE).all()
 
 
+@pytest.mark.parametrize('targets, background', [('binary', 0), ('classes', 7), ('classes', IGNORE)])
+def test_images_without_known_classes_alone(coco, masks, targets, background):
+    """The first image shows a car beside its cows."""
+    objects = dict(ann_file='instances.json', unit='image', min_side=1)
+    dataset = build(coco, objects=objects, pipeline=LOAD, targets=targets, background=background)
+    assert [Path(results['img_path']).name for results in dataset] == ['1.jpg']
+    target = OUTLIER if targets == 'classes' else ANOMALY
+    np.testing.assert_array_equal(dataset[0]['gt_seg_map'], np.where(masks[1], target, background))
+
+
 def test_masks_move_with_the_image(coco, masks, write_image):
     """The images are white where their objects are."""
     for index, mask in enumerate(masks):
@@ -122,6 +132,8 @@ def test_a_sample_is_a_function_of_its_key(coco):
 
 @pytest.mark.parametrize('settings, message', [
     (dict(targets='all'), "targets must be 'binary' or 'classes', got 'all'"),
+    (dict(objects=OBJECTS, background=7), r'background must be 255 or one of \[0\]'),
+    (dict(background=0), 'it needs objects'),
     (dict(label_map={0: 1}), 'takes no label_map: negative images have no labels and no maps'),
     (dict(maps_root='maps'), 'takes no maps_root'),
     (dict(objects=dict(OBJECTS, data_root='coco')), 'objects .* takes no data_root and no img_path'),

@@ -1,11 +1,14 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """RoadAnomaly, Fishyscapes and SynBoost's folders in their layouts."""
 import json
+import os
+import re
 
 import numpy as np
 import pytest
 
 from mgcda.datasets import AnomalyDataset, FishyscapesDataset, RoadAnomalyDataset, SMIYCDataset, SynBoostDataset
+from mgcda.datasets.pairing import natural_order
 from mgcda.labels import ANOMALY_METAINFO
 
 H, W = 8, 10
@@ -206,7 +209,7 @@ def synboost(tmp_path, write_image):
     for k, folder in enumerate(FOLDERS):
         for i in range(3):
             if folder.startswith('labels'):
-                array = label_of(0, 1, 255) if folder == FOLDERS[-1] else label_of(0, 1)
+                array = label_of(0, 1, 1) if folder == FOLDERS[-1] else label_of(0, 1)
             else:
                 array = np.full((H, W), 10 * i + k, np.uint8) % 19
             if folder in ('original', 'synthesis'):
@@ -231,7 +234,21 @@ def test_synboost_folders(synboost):
         np.testing.assert_array_equal(targets(sample), label_of(0, 1))
         assert sample['data_samples'].domain == 0
     with_void = SynBoostDataset(data_root=str(synboost), labels='labels_with_void_no_ego', pipeline=pipeline)
-    np.testing.assert_array_equal(targets(with_void[0]), label_of(0, 1, 255))
+    np.testing.assert_array_equal(targets(with_void[0]), label_of(0, 1, 1))
+
+
+def test_synboost_pairs_in_natural_order(synboost):
+    """A plain sort has 1, 10, 2 of images, and 10_labels, 1_labels, 2_labels of labels."""
+    for k, folder in enumerate(FOLDERS):
+        suffix = f'_{folder}' if k else ''
+        for old, new in zip(range(3), (1, 2, 10)):
+            (synboost / folder / f'{folder}_{old}.png').rename(synboost / folder / f'{new}{suffix}.png')
+    dataset = SynBoostDataset(data_root=str(synboost))
+    for info, number in zip(dataset, (1, 2, 10), strict=True):
+        paths = [info['img_path'], info['seg_map_path'], *info['map_paths'].values()]
+        assert [int(re.match('[0-9]+', os.path.basename(path))[0]) for path in paths] == [number] * 7
+    names = ['10', '9b', '9a', 'b2', 'b10', 'a', '007']
+    assert sorted(names, key=natural_order) == ['007', '9a', '9b', '10', 'a', 'b2', 'b10']
 
 
 def test_synboost_listed_images(synboost):

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
 from mgcda.datasets import (AnomalyMixDataset, CocoObjects, CompositeDataset, LoadDissimilarityMaps, MultiDomainDataset,
@@ -57,6 +58,14 @@ def test_void_class_options(cityscapes):
     assert found == {0: 255, 3: 255, 4: 1, 5: 0, 7: 0, 26: 1, 33: 0}
 
 
+def test_void_class_of_synboost(cityscapes):
+    results = void_class(cityscapes, pipeline=LOAD, anomaly_ids='synboost')[0]
+    ids, target = results['label_ids'], results['gt_seg_map']
+    for i in range(34):
+        expected = 1 if i in (0, 2, 3, 4, 29, 30) else 0 if i in CITYSCAPES_TRAIN_LABEL_IDS else 255
+        assert np.unique(target[ids == i]).tolist() == [expected], i  # the ego vehicle, 1, is ignored
+
+
 def test_void_class_among_classes(cityscapes):
     results = void_class(cityscapes, pipeline=LOAD, targets='classes', anomaly_ids=(4, 26), ignore_ids=(0, 33))[0]
     ids, target = results['label_ids'], results['gt_seg_map']
@@ -67,6 +76,7 @@ def test_void_class_among_classes(cityscapes):
 
 
 @pytest.mark.parametrize('options, message', [
+    (dict(anomaly_ids='void'), r"anomaly_ids must be label ids or one of \['objects', 'synboost'\], got 'void'"),
     (dict(targets='class'), "targets must be 'binary' or 'classes', got 'class'"),
     (dict(anomaly_ids=(4, 34)), r'anomaly_ids must be label ids of Cityscapes \(0..33\), got \[34\]'),
     (dict(ignore_ids=(255, )), r'ignore_ids must be .* got \[255\]'),
@@ -176,7 +186,6 @@ def test_crop_is_the_object(coco):
 
 @pytest.mark.parametrize('compressed', [False, True])
 def test_run_length_masks(coco, compressed):
-    from pycocotools import mask as coco_mask
     args, content = coco
     mask = np.zeros((40, 60), np.uint8, order='F')
     mask[12:20, 15:25] = 1
@@ -363,6 +372,93 @@ def test_anomaly_mix_wrong_options(cityscapes, coco):
                              (dict(pipeline=LOAD), 'PasteObjects')):
         with pytest.raises(ValueError, match=message):
             anomaly_mix(cityscapes, coco[0], **options)
+
+
+@pytest.fixture
+def scenes(coco):
+    """Images of 60x40 pixels: of two cows, one of them a crowd, and a sheep; of a cow and a crowd of cars; of a cow and
+    one pixel of a person; of a sheep, larger. Returns the arguments of CocoObjects and the pixels of the first objects."""
+    args, content = coco
+    masks = np.zeros((3, 40, 60), np.uint8)
+    masks[0, 2:6, 5:12] = masks[1, 20:38, 30:44] = masks[2, 10:24, 40:55] = 1
+    other, dot = np.zeros_like(masks[0]), np.zeros_like(masks[0])
+    other[:9, :9] = dot[1, 1] = 1
+    cow, car, sheep, person = 1, 2, 3, 4
+    content['categories'] += [dict(id=sheep, name='sheep'), dict(id=person, name='person')]
+    content['annotations'] = []
+    for image, category, mask, crowd in ((0, cow, masks[0], 0), (0, cow, masks[1], 1), (0, sheep, masks[2], 0),
+                                         (1, cow, other, 0), (1, car, masks[1], 1), (2, cow, other, 0),
+                                         (2, person, dot, 0), (3, sheep, other, 0)):
+        code = coco_mask.encode(np.asfortranarray(mask))
+        content['annotations'].append(
+            dict(id=len(content['annotations']), image_id=image, category_id=category, iscrowd=crowd,
+                 area=int(mask.sum()), bbox=coco_mask.toBbox(code).tolist(),
+                 segmentation=dict(size=[40, 60], counts=code['counts'].decode())))
+    rewrite(args, json.dumps(content))
+    return {**args, 'min_area': None, 'unit': 'image', 'min_side': 1}, masks.any(0)
+
+
+def test_all_instances_of_an_image_are_one_object(scenes):
+    args, mask = scenes
+    objects = CocoObjects(**args)
+    # neither the image with a crowd of cars, nor the one in which a person has one pixel
+    assert sorted(map(os.path.basename, objects.image_sizes())) == ['0.jpg', '3.jpg'] and len(objects) == 2
+    np.testing.assert_array_equal(objects.mask(0), mask)
+    pixels, cut = objects.crop(0)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    np.testing.assert_array_equal(cut, mask[window])
+    np.testing.assert_array_equal(pixels, cv2.imread(f'{args["data_root"]}/images/0.jpg')[window])
+    assert len(CocoObjects(**{**args, 'categories': ['cow', 'sheep', 'car']})) == 3
+    assert len(CocoObjects(**{**args, 'min_area': 82})) == 1 and len(CocoObjects(**{**args, 'min_side': 40})) == 2
+    assert len(CocoObjects(**{**args, 'unit': 'instance', 'min_area': 1})) == 5
+    for options, message in ((dict(min_side=None), 'no usable image .* at least 480 pixels in height and width'),
+                             (dict(categories=['car']), 'no usable image'), (dict(unit='all'), "unit must be 'instance'"),
+                             (dict(min_side=0), 'min_side must be'), (dict(pool_size=0), 'pool_size must be')):
+        with pytest.raises(ValueError, match=message):
+            CocoObjects(**{**args, **options})
+
+
+def test_a_pool_is_drawn_once(coco):
+    pools = [CocoObjects(**coco[0], pool_size=4) for _ in range(2)]
+    assert len(pools[0]) == 4 and len(CocoObjects(**coco[0], pool_size=99)) == 10
+    assert pools[0].image_sizes() == pools[1].image_sizes() != dict(list(CocoObjects(**coco[0]).image_sizes().items())[:4])
+
+
+@pytest.mark.parametrize('reference_height, factor', [(48, 1.0), (96, 0.5)])
+def test_recipe_of_pebal(cityscapes, scenes, reference_height, factor):
+    """One object that keeps its own size, in proportion to the street, anywhere, and nothing else changes."""
+    args, mask = scenes
+    paste = dict(type='PasteObjects', num_objects=1, scale='own', reference_height=reference_height, flip_prob=0)
+    dataset = anomaly_mix(cityscapes, args, pipeline=LOAD + [paste])
+    streets = VoidClassDataset(anomaly_ids=(), data_root=str(cityscapes), pipeline=LOAD)
+    places = set()
+    for position in range(24):
+        image, target = dataset.composite(SampleKey(position % 6, 3, position))
+        pasted = target == 1
+        rows, columns = np.flatnonzero(pasted.any(1)), np.flatnonzero(pasted.any(0))
+        # of the two objects, the first has 474 pixels, the second 81
+        own = dataset.objects.crop(int(pasted.sum() < 100 * factor**2))
+        if factor == 1:
+            window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            np.testing.assert_array_equal(pasted[window], own[1])
+            np.testing.assert_array_equal(image[pasted], own[0][own[1] > 0])
+        else:
+            assert pasted.sum() == pytest.approx(own[1].sum() * factor**2, rel=0.25)
+        before = streets[position % 6]
+        np.testing.assert_array_equal(image[~pasted], before['img'][~pasted])
+        np.testing.assert_array_equal(target[~pasted], before['gt_seg_map'][~pasted])
+        places.add((rows[0], columns[0]))
+    assert len(places) > 12
+    for options, message in ((dict(scale='its own'), "scale must be .* or 'own'"),
+                             (dict(reference_height=0), 'reference_height must be')):
+        with pytest.raises(ValueError, match=message):
+            PasteObjects(**options)
+
+
+def test_what_is_larger_than_the_street_is_shrunk_to_fit():
+    rows, columns = paste_square(scale='own', reference_height=5, flip_prob=0)
+    assert np.ptp(rows) == np.ptp(columns) == 99 and len(rows) == 100 * 100  # 20 times its 10 pixels would be 200
 
 
 # ---------------------------------------------------------------- keys and domains

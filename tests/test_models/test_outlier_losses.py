@@ -66,6 +66,26 @@ def test_max_entropy_agrees_with_float64(dtype):
     assert max_entropy_loss(undecided, label == OUTLIER).item() == pytest.approx(np.log(NUM_CLASSES), rel=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.float64])
+def test_all_pixels_is_the_mean_over_the_tensor_of_targets(dtype):
+    """As in the public code of meta-OoD: targets of 0.1 for the class of a pixel, of 0.9 / C for all of an outlier."""
+    logits, label = batch(dtype)
+    settings = dict(reduction='all_pixels')
+    losses = [MODELS.build(dict(type='PixelCrossEntropyLoss', loss_weight=0.1, **settings)),
+              MODELS.build(dict(type='MaxEntropyLoss', **settings))]
+    targets = np.zeros((2, 6, 7, NUM_CLASSES))
+    known = (label != OUTLIER) & (label != IGNORE)
+    targets[known] = 0.1 * np.eye(NUM_CLASSES)[label[known]]
+    targets[label == OUTLIER] = 0.9 / NUM_CLASSES
+    expected = -(targets * log_softmax(logits.double().permute(0, 2, 3, 1).numpy(), axis=-1)).mean()
+    assert sum(loss(logits, label).item() for loss in losses) == pytest.approx(expected, rel=1e-6)
+    nothing = torch.full_like(label, IGNORE)
+    assert all(loss(logits.requires_grad_(), nothing).requires_grad and loss(logits, nothing) == 0 for loss in losses)
+    for kind in ('PixelCrossEntropyLoss', 'MaxEntropyLoss'):
+        with pytest.raises(ValueError, match="reduction must be 'own_pixels' or 'all_pixels', got 'mean'"):
+            MODELS.build(dict(type=kind, reduction='mean'))
+
+
 def test_targets():
     label = torch.tensor([[[2, OUTLIER]]])
     targets = target_concentrations(label, num_classes=4, precision=100, smoothing=0.02)

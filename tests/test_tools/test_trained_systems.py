@@ -27,8 +27,11 @@ UNTRAINED = {
 }
 #: Steps of the pipelines for images of that size.
 SMALL = dict(
-    Resize=dict(scale=SIZE[::-1]), ResizeDissimilarityInputs=dict(scale=SIZE[::-1]),
-    ResizeShortestEdge=dict(scale=SIZE[1]), RandomCrop=dict(crop_size=SIZE))
+    Resize=dict(scale=SIZE[::-1]),
+    ResizeDissimilarityInputs=dict(scale=SIZE[::-1]),
+    PasteObjects=dict(reference_height=96),
+    ResizeShortestEdge=dict(scale=SIZE[1]),
+    RandomCrop=dict(crop_size=SIZE))
 
 
 @pytest.fixture(scope='module', autouse=True)

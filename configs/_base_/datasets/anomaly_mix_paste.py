@@ -1,20 +1,22 @@
-# Objects of COCO pasted into Cityscapes on the fly, without maps; make_anomaly_mix.py writes its composites to disk.
+# AnomalyMix (section 3.2) by the recipe of PEBAL's public code, which the paper takes: all instances of one COCO image
+# that shows nothing of Cityscapes' classes, together and at their own size, anywhere in the street. Pasted on the fly,
+# without maps; make_anomaly_mix.py writes the composites to disk. PEBAL draws from a pool of 297 images; this takes all.
 work_size = (256, 512)  # (H, W)
-train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='LoadAnomalyAnnotations'),
-    dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere'),
+load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations')]
+paste = dict(type='PasteObjects', num_objects=1, scale='own', flip_prob=0.0)
+finish = [
     dict(type='Resize', scale=work_size[::-1], keep_ratio=False),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDissimilarityInputs')
 ]
+objects = dict(
+    data_root='data/coco/', ann_file='annotations/instances_train2017.json', img_path='train2017', unit='image')
 anomaly_mix = dict(
     type='AnomalyMixDataset',
     data_root='data/cityscapes/',
     data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-    objects=dict(
-        data_root='data/coco/', ann_file='annotations/instances_train2017.json', img_path='train2017', min_area=1500),
-    pipeline=train_pipeline)
+    objects=objects,
+    pipeline=load + [paste] + finish)
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,

@@ -4,16 +4,27 @@
 _base_ = './benchmarks.py'
 resize = dict(type='Resize', scale=(512, 256), keep_ratio=False, backend='pillow')
 load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), resize]
-paste = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
 pack = [dict(type='RandomFlip', prob=0.5), dict(type='PackDissimilarityInputs')]
 streets = dict(targets='classes', data_root='data/cityscapes256/')
-objects = dict(data_root='data/coco_objects', ann_file='annotations/instances.json', img_path='images', min_area=1500)
+objects = dict(data_root='data/coco_objects', ann_file='annotations/instances.json', img_path='images')
 void_class = dict(type='VoidClassDataset', dataset_name='VoidClass256', pipeline=load + pack, **streets)
-anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
+# PEBAL's recipe, as in cityscapes256_anomaly_mix.py, and that of anomaly_mix_single_objects.py.
+paste_image = dict(type='PasteObjects', num_objects=1, scale='own', reference_height=1024, flip_prob=0.0)
+anomaly_mix = dict(
+    type='AnomalyMixDataset',
+    objects=dict(objects, unit='image'),
+    pipeline=load + [paste_image] + pack,
+    **streets)
+paste_objects = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
+single_objects = dict(
+    type='AnomalyMixDataset',
+    objects=dict(objects, min_area=1500),
+    pipeline=load + [paste_objects] + pack,
+    **streets)
 # The same images without outliers, in the place of void_class.
 plain = dict(void_class, dataset_name='Plain256', anomaly_ids=())
 # Whole images whose pixels are all outliers, to stand beside the others in a batch; objects=dict(ann_file=...) makes
-# outliers of unknown objects alone.
+# outliers of unknown objects alone, and unit='image' in it leaves out images that show known ones.
 negatives = dict(
     type='NegativeImageDataset',
     targets='classes',

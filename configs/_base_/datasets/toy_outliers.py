@@ -3,16 +3,27 @@
 _base_ = './toy_streets.py'
 resize = dict(type='Resize', scale=(256, 128), keep_ratio=False)
 load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), resize]
-paste = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
 pack = [dict(type='RandomFlip', prob=0.5), dict(type='PackDissimilarityInputs')]
 streets = dict(targets='classes', data_root='data/toy/cityscapes', maps_root=None)
-objects = dict(data_root='data/toy/coco', ann_file='annotations/instances.json', img_path='images', min_area=200)
+objects = dict(data_root='data/toy/coco', ann_file='annotations/instances.json', img_path='images')
 void_class = dict(type='VoidClassDataset', dataset_name='ToyVoidClass', pipeline=load + pack, **streets)
-anomaly_mix = dict(type='AnomalyMixDataset', objects=objects, pipeline=load + [paste] + pack, **streets)
+# PEBAL's recipe, as in toy_anomaly_mix.py, and that of anomaly_mix_single_objects.py.
+paste_image = dict(type='PasteObjects', num_objects=1, scale='own', reference_height=192, flip_prob=0.0)
+anomaly_mix = dict(
+    type='AnomalyMixDataset',
+    objects=dict(objects, unit='image', min_side=1),
+    pipeline=load + [paste_image] + pack,
+    **streets)
+paste_objects = dict(type='PasteObjects', num_objects=(1, 3), scale=(0.1, 0.5), position='anywhere')
+single_objects = dict(
+    type='AnomalyMixDataset',
+    objects=dict(objects, min_area=200),
+    pipeline=load + [paste_objects] + pack,
+    **streets)
 # The same streets without outliers, in the place of void_class.
 plain = dict(void_class, dataset_name='ToyPlain', anomaly_ids=())
 # Whole images whose pixels are all outliers, to stand beside the others in a batch; objects=dict(ann_file=...) makes
-# outliers of unknown objects alone.
+# outliers of unknown objects alone, and unit='image' in it leaves out images that show known ones.
 negatives = dict(
     type='NegativeImageDataset',
     targets='classes',

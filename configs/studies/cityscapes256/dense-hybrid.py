@@ -2,4 +2,4 @@
 _base_ = ['../../_base_/tuned_cityscapes256.py', '../../_base_/methods/dense_hybrid.py']
 model = _base_.method
 train_dataloader = dict(
-    sampler=dict(num_per_domain=4), dataset=dict(datasets=[_base_.anomaly_mix]))
+    sampler=dict(num_per_domain=4), dataset=dict(datasets=[_base_.single_objects]))

@@ -32,7 +32,7 @@ class AnomalyDataset(BaseSegDataset):
             without uncertainty maps.
         dataset_name: name that results of this data set are reported under.
         domain: number of the training domain (0 VoidClass, 1 AnomalyMix); None outside training.
-        pair_by: ``'name'``, or ``'order'`` for folders whose files merely sort alike.
+        pair_by: ``'name'``, or ``'order'`` for folders whose files merely sort alike, in natural order: 1, 2, 10.
         labels_hidden: read images alone, as those of a benchmark's test set; asking for their labels is an error.
         ann_file: text file that names, one a line and without suffix, the images to use; empty: all.
 

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Objects of COCO, ready to be pasted."""
+"""Objects of COCO, ready to be pasted: single instances, or all instances of an image as one."""
 import json
 import os
 import pickle
@@ -15,10 +15,18 @@ from .image_io import read_image
 #: Categories of COCO whose objects belong to a class of Cityscapes.
 CITYSCAPES_CATEGORIES: Tuple[str, ...] = ('person', 'bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck',
                                           'traffic light', 'stop sign')
+INSTANCE, IMAGE = 'instance', 'image'
 
 
 class CocoObjects:
     """Cut-outs of the instances in a COCO annotation file.
+
+    An object is what is drawn, scaled and pasted as one, and ``unit`` says what that is:
+
+    - ``'instance'``: one instance of the ``categories``, no crowd.
+    - ``'image'``: all instances of one image, crowds too, cut out together in their places; of images in which nothing
+      of another category stands, be it a crowd or a single pixel. So does the public code of PEBAL (Tian et al., ECCV
+      2022), whose list of known categories, that of meta-OoD (Chan et al., ICCV 2021), lacks the train alone.
 
     The file is read once, when the data set is built; what is kept are a few hundred bytes an instance in flat arrays
     that worker processes share. Images are opened when an object is drawn; a bounded cache a process holds crops.
@@ -27,12 +35,17 @@ class CocoObjects:
         ann_file: ``instances*.json``, relative to ``data_root``; polygons or run-length masks.
         img_path: folder of the images, relative to ``data_root``.
         categories: names of the categories to use; by default all that Cityscapes does not know.
-        min_area: smallest area of an instance, in pixels of its own image.
+        min_area: smallest area of an object, in pixels of its own image; that of an image is the sum of its instances'.
+            By default 1500 for instances, 1 for images.
+        unit: ``'instance'`` or ``'image'``.
+        min_side: smallest height and width of an image that objects are taken from, in pixels. By default 1 for
+            instances, 480 for images, as in PEBAL's code.
+        pool_size: how many objects are used at most, drawn once and for all; None: all. PEBAL uses 297.
         cache_mb: size of the cache of crops; 0: none. It never changes what is returned.
 
     Raises:
         FileNotFoundError: the file or the folder is missing.
-        ValueError: broken file, unknown category, no usable category or instance, wrong options.
+        ValueError: broken file, unknown category, no usable category or object, wrong options.
     """
 
     def __init__(self,
@@ -40,10 +53,21 @@ class CocoObjects:
                  img_path: str,
                  data_root: str = '',
                  categories: Optional[Sequence[str]] = None,
-                 min_area: float = 1500,
-                 cache_mb: float = 64) -> None:
+                 min_area: Optional[float] = None,
+                 cache_mb: float = 64,
+                 unit: str = INSTANCE,
+                 min_side: Optional[int] = None,
+                 pool_size: Optional[int] = None) -> None:
+        if unit not in (INSTANCE, IMAGE):
+            raise ValueError(f'unit must be {INSTANCE!r} or {IMAGE!r}, got {unit!r}')
+        min_area = (1500 if unit == INSTANCE else 1) if min_area is None else min_area
+        min_side = (1 if unit == INSTANCE else 480) if min_side is None else min_side
         if min_area < 1:
             raise ValueError(f'min_area must be at least 1 pixel, got {min_area}')
+        if min_side < 1:
+            raise ValueError(f'min_side must be at least 1 pixel, got {min_side}')
+        if pool_size is not None and pool_size < 1:
+            raise ValueError(f'pool_size must be at least 1 or None, got {pool_size}')
         if cache_mb < 0:
             raise ValueError(f'cache_mb must be >= 0, got {cache_mb}')
         if isinstance(categories, str):
@@ -51,6 +75,9 @@ class CocoObjects:
         self.ann_file = os.path.join(data_root, ann_file)
         self.img_path = os.path.join(data_root, img_path)
         self.min_area = min_area
+        self.unit = unit
+        self.min_side = min_side
+        self.pool_size = pool_size
         self._cache_bytes = int(cache_mb * 2**20)
         self._cache: 'OrderedDict[int, Tuple[np.ndarray, np.ndarray]]' = OrderedDict()
         self._cached = 0
@@ -86,48 +113,77 @@ class CocoObjects:
         return {names[name] for name in wanted}
 
     def _index(self, content: dict, categories: Optional[Sequence[str]]) -> None:
-        """Keep the usable instances as pickles in one buffer, in the order of their ids."""
+        """Keep the usable objects as pickles in one buffer, in the order of their ids."""
         try:
             category_ids = self._category_ids(content, categories)
             images = {image['id']: image for image in content['images']}
+            groups = self._groups(content['annotations'], category_ids, images)
             usable = [
-                annotation for annotation in content['annotations']
-                if annotation['category_id'] in category_ids and not annotation.get('iscrowd', 0)
-                and self._area(annotation) >= self.min_area and min(self._box(annotation, images)[2:]) >= 1
+                group for _, group in sorted(groups, key=lambda item: item[0])
+                if sum(map(self._area, group)) >= self.min_area and min(self._box(group, images)[2:]) >= 1
             ]
-            usable.sort(key=lambda annotation: annotation['id'])
-            records = [pickle.dumps(self._record(annotation, images), -1) for annotation in usable]
+            if self.pool_size is not None and self.pool_size < len(usable):
+                kept = np.random.default_rng(0).choice(len(usable), self.pool_size, replace=False)
+                usable = [usable[i] for i in sorted(kept)]
+            records = [pickle.dumps(self._record(group, images), -1) for group in usable]
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f'{self.ann_file} is broken: an entry lacks or misuses {error}') from error
         if not records:
-            raise ValueError(f'{self.ann_file} has no usable instance of at least {self.min_area} pixels among its '
-                             f'{len(content["annotations"])}; lower min_area or name other categories')
+            raise ValueError(self._nothing_usable(len(content['annotations'])))
         self._records = np.frombuffer(b''.join(records), np.uint8)
         self._ends = np.cumsum([len(record) for record in records])
-        self._sizes = np.array([self._box(annotation, images)[2:] for annotation in usable], np.int32)
+        self._sizes = np.array([self._box(group, images)[2:] for group in usable], np.int32)
+
+    def _groups(self, annotations: List[dict], category_ids: set, images: dict) -> List[Tuple[int, List[dict]]]:
+        """Id and annotations of each object, whatever its area."""
+        large = {key for key, image in images.items() if min(image['height'], image['width']) >= self.min_side}
+        if self.unit == INSTANCE:
+            return [(annotation['id'], [annotation]) for annotation in annotations
+                    if annotation['category_id'] in category_ids and not annotation.get('iscrowd', 0)
+                    and images[annotation['image_id']]['id'] in large]
+        groups: Dict[int, List[dict]] = {}
+        for annotation in annotations:
+            groups.setdefault(images[annotation['image_id']]['id'], []).append(annotation)
+        return [(key, group) for key, group in groups.items()
+                if key in large and all(annotation['category_id'] in category_ids for annotation in group)]
+
+    def _nothing_usable(self, num_annotations: int) -> str:
+        """What to say where no object is left."""
+        if self.unit == INSTANCE:
+            smaller = f' in images of {self.min_side} pixels and more' if self.min_side > 1 else ''
+            return (f'{self.ann_file} has no usable instance of at least {self.min_area} pixels{smaller} among its '
+                    f'{num_annotations}; lower min_area or name other categories')
+        return (f"{self.ann_file} has no usable image for unit='image': one of at least {self.min_side} pixels in height "
+                f'and width, with at least {self.min_area} pixels of instances, all of them of the categories; lower '
+                'min_side or name other categories')
 
     @staticmethod
     def _area(annotation: dict) -> float:
         return annotation['area'] if 'area' in annotation else annotation['bbox'][2] * annotation['bbox'][3]
 
     @staticmethod
-    def _box(annotation: dict, images: dict) -> Tuple[int, int, int, int]:
-        """Box (x, y, width, height) in whole pixels inside the image."""
-        image = images[annotation['image_id']]
-        x, y, width, height = annotation['bbox']
-        left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
-        right, bottom = min(image['width'], int(np.ceil(x + width))), min(image['height'], int(np.ceil(y + height)))
+    def _box(group: List[dict], images: dict) -> Tuple[int, int, int, int]:
+        """Box (x, y, width, height) around the annotations of an object, in whole pixels inside the image."""
+        image = images[group[0]['image_id']]
+        x, y, widths, heights = np.array([annotation['bbox'] for annotation in group], np.float64).T
+        left, top = max(0, int(np.floor(x.min()))), max(0, int(np.floor(y.min())))
+        right = min(image['width'], int(np.ceil((x + widths).max())))
+        bottom = min(image['height'], int(np.ceil((y + heights).max())))
         return left, top, right - left, bottom - top
 
-    def _record(self, annotation: dict, images: dict) -> tuple:
-        image = images[annotation['image_id']]
-        segmentation = annotation['segmentation']
+    def _record(self, group: List[dict], images: dict) -> tuple:
+        image = images[group[0]['image_id']]
+        name = f'annotation {group[0]["id"]}' if self.unit == INSTANCE else f'image {image["id"]}'
+        segmentations = [self._segmentation(annotation['segmentation'], image) for annotation in group]
+        return name, image['file_name'], (image['height'], image['width']), self._box(group, images), segmentations
+
+    @staticmethod
+    def _segmentation(segmentation, image: dict):
         if isinstance(segmentation, list):
-            segmentation = [np.asarray(polygon, np.float32) for polygon in segmentation]
-        elif isinstance(segmentation['counts'], list):
-            segmentation = coco_mask.frPyObjects(segmentation, image['height'], image['width'])
-        return (annotation['id'], image['file_name'], (image['height'], image['width']),
-                self._box(annotation, images), segmentation)
+            return [np.asarray(polygon, np.float32) for polygon in segmentation]
+        if isinstance(segmentation['counts'], list):
+            return coco_mask.frPyObjects(segmentation, image['height'], image['width'])
+        return segmentation
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -168,14 +224,16 @@ class CocoObjects:
         Raises:
             ValueError: it is broken.
         """
-        ann_id, _, size, (x, y, box_width, box_height), segmentation = self._record_of(index)
+        name, _, size, (x, y, box_width, box_height), segmentations = self._record_of(index)
         try:
-            mask = self._mask(segmentation, *size)
+            masks = [self._mask(segmentation, *size) for segmentation in segmentations]
         except Exception as error:
-            raise ValueError(f'{self.ann_file}: the mask of annotation {ann_id} is broken: {error}') from error
-        if mask.shape != size or not mask[y:y + box_height, x:x + box_width].any():
-            raise ValueError(f'{self.ann_file}: the mask of annotation {ann_id} is empty or not of size '
-                             f'{size[1]}x{size[0]}')
+            raise ValueError(f'{self.ann_file}: the mask of {name} is broken: {error}') from error
+        mask = masks[0] if all(mask.shape == size for mask in masks) else None
+        for other in masks[1:] if mask is not None else ():
+            np.maximum(mask, other, out=mask)
+        if mask is None or not mask[y:y + box_height, x:x + box_width].any():
+            raise ValueError(f'{self.ann_file}: the mask of {name} is empty or not of size {size[1]}x{size[0]}')
         return mask
 
     def of_images(self) -> Dict[str, List[int]]:

@@ -3,6 +3,8 @@ from typing import Dict, List, Optional, Tuple
 
 from mmseg.registry import DATASETS
 
+from mgcda.labels import IGNORE, NORMAL, NUM_CITYSCAPES_CLASSES
+
 from .anomaly_dataset import AnomalyDataset
 from .coco_objects import CocoObjects
 from .void_class import BINARY, anomaly_target
@@ -21,13 +23,16 @@ class NegativeImageDataset(AnomalyDataset):
     Args:
         targets: ``'binary'``: outliers are 1. ``'classes'``, for segmentors that train with outliers: 254.
         objects: arguments of :class:`CocoObjects`, for images that hold known classes, too: only the pixels of these
-            objects are outliers, all others are ignored (255), and images without such an object are left out. The
-            folder of the images is that of the data set. None: every pixel of every image.
+            objects are outliers, and images without such an object are left out. The folder of the images is that of
+            the data set. With ``unit='image'`` they are the images that show nothing of known classes, as in the public
+            code of meta-OoD (Chan et al., ICCV 2021). None: every pixel of every image.
+        background: what pixels outside the objects become: 255, ignored, or 0, normal, or any train id among classes.
+            meta-OoD's code has 0, the train id of road.
         data_prefix: ``img_path``, the folder of the images relative to ``data_root``.
         domain: none by default, which MDAT and CACL refuse: they align the streets.
 
     Raises:
-        ValueError: other targets; options of labels and maps, which there are none of; no image with an object.
+        ValueError: other targets, or a background that is none of them; options of labels and maps, which there are none of; no image with an object.
         FileNotFoundError, ValueError: as :class:`AnomalyDataset` and :class:`CocoObjects`.
     """
 
@@ -36,12 +41,20 @@ class NegativeImageDataset(AnomalyDataset):
     def __init__(self,
                  targets: str = BINARY,
                  objects: Optional[dict] = None,
+                 background: int = IGNORE,
                  data_prefix: dict = dict(img_path='images'),
                  **kwargs) -> None:
         useless = [key for key in _OF_LABELS_AND_MAPS if key in kwargs]
         if useless:
             raise ValueError(f'NegativeImageDataset takes no {useless[0]}: negative images have no labels and no maps')
         self.anomaly_target = anomaly_target(targets)
+        known = (NORMAL, ) if targets == BINARY else range(NUM_CITYSCAPES_CLASSES)
+        if background != IGNORE and background not in known:
+            raise ValueError(f'background must be {IGNORE} or one of {[*known]} with targets={targets!r}, got '
+                             f'{background!r}')
+        if objects is None and background != IGNORE:
+            raise ValueError('background is the target of pixels outside the objects, so it needs objects')
+        self.background = background
         self.objects: Optional[CocoObjects] = None
         if objects is not None:
             folder = dict(data_root=kwargs.get('data_root') or '', img_path=data_prefix['img_path'])
@@ -63,7 +76,8 @@ class NegativeImageDataset(AnomalyDataset):
         self.objects = CocoObjects(**self.object_args)
         shown: Dict[str, List[int]] = self.objects.of_images()
         data_list = [
-            dict(info, object_indices=shown[info['img_path']]) for info in data_list if info['img_path'] in shown
+            dict(info, background=self.background, object_indices=shown[info['img_path']]) for info in data_list
+            if info['img_path'] in shown
         ]
         if not data_list:
             self.refuse(f'none of the images in {self.data_prefix["img_path"]} shows an object of '

@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Finding the files of a data set and pairing them up."""
 import os
+import re
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 #: What is done with a problem of a data set: raising it, or, to find more of them, noting it.
@@ -96,12 +97,20 @@ def pair_by_name(images: Dict[str, str],
     return [(path, others[name]) for name, path in images.items() if name in others]
 
 
+def natural_order(name: str) -> List[Tuple[int, int, str]]:
+    """Sorting key that takes runs of digits for numbers, which stand before letters: 1, 2, 10, a, b1, b2, b10."""
+    parts = re.findall(r'[0-9]+|[^0-9]+', name)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
 def pair_by_order(images: Dict[str, str],
                   others: Dict[str, str],
                   what: str,
                   folder: str,
                   refuse: Refuse = raise_problem) -> List[Tuple[str, str]]:
-    """Pairs (image, other) of files that sort alike, whatever their names; none where their numbers differ.
+    """Pairs (image, other) of files that sort alike in natural order; none where their numbers differ.
+
+    Names may differ: 1.png, 2.png and 10.png go with 1_label.png, 2_label.png and 10_label.png.
 
     Raises:
         ValueError: the numbers of files differ; the message lists the names that only one of them has.
@@ -111,4 +120,5 @@ def pair_by_order(images: Dict[str, str],
                f'Only among the images: {listing([images[n] for n in images.keys() - others.keys()])}. '
                f'Only among the {what}s: {listing([others[n] for n in others.keys() - images.keys()])}')
         return []
-    return list(zip(images.values(), others.values()))
+    first, second = ([files[name] for name in sorted(files, key=natural_order)] for files in (images, others))
+    return list(zip(first, second))

@@ -17,11 +17,12 @@ class SynBoostDataset(AnomalyDataset):
     """The processed training data that SynBoost's authors publish, as it is (training domain 0).
 
     Folders ``original semantic synthesis labels labels_with_void_no_ego mae_features entropy logit_distance`` of PNG
-    files that sort alike; the maps are part of it. Files of one sample may differ in size: load them with
-    ``resize=True``.
+    files that sort alike in natural order (1, 2, 10), as SynBoost's code pairs them; the maps are part of it. Files of
+    one sample may differ in size: load them with ``resize=True``.
 
     Args:
-        labels: folder of labels: ``'labels'``, or ``'labels_with_void_no_ego'``, where void pixels are 255.
+        labels: folder of labels, which hold 0 and 1: ``'labels'``, the swapped instances, or
+            ``'labels_with_void_no_ego'``, where void pixels but those of the ego vehicle are 1, too.
 
     Raises:
         ValueError: wrong ``labels``, a maps_root or map_kinds, folders of different length.

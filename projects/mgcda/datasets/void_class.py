@@ -5,28 +5,35 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 from mmseg.registry import DATASETS
 
 from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,
-                          NUM_CITYSCAPES_CLASSES, OUTLIER, VOID_CLASS_ANOMALY_IDS)
+                          NUM_CITYSCAPES_CLASSES, OUTLIER, SYNBOOST_VOID_IDS, VOID_CLASS_ANOMALY_IDS)
 
 from .anomaly_dataset import AnomalyDataset
 
 BINARY, CLASSES = 'binary', 'classes'
+#: Sets of void ids that ``anomaly_ids`` may name.
+NAMED_VOID_IDS: Dict[str, Tuple[int, ...]] = dict(objects=VOID_CLASS_ANOMALY_IDS, synboost=SYNBOOST_VOID_IDS)
 CITYSCAPES_IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
 
 
-def cityscapes_label_map(anomaly_ids: Sequence[int],
+def cityscapes_label_map(anomaly_ids: Union[str, Sequence[int]],
                          ignore_ids: Optional[Sequence[int]] = None,
                          targets: str = BINARY) -> Dict[int, int]:
     """Table from Cityscapes label ids to targets.
 
     Args:
-        anomaly_ids: ids that become 1, or 254 among classes.
+        anomaly_ids: ids that become 1, or 254 among classes; or a name of them, ``'objects'`` (4 static, 5 dynamic) or
+            ``'synboost'`` (0, 2, 3, 4, 29, 30, as in SynBoost's public code).
         ignore_ids: ids that become 255; by default every id without a train id that is no anomaly. All others
             become 0, or their train id.
         targets: ``'binary'``, or ``'classes'``, where an id without a train id that is no anomaly is always ignored.
 
     Raises:
-        ValueError: ids that Cityscapes does not have, or that are anomaly and ignored at once.
+        ValueError: ids that Cityscapes does not have, or that are anomaly and ignored at once; an unknown name.
     """
+    if isinstance(anomaly_ids, str):
+        if anomaly_ids not in NAMED_VOID_IDS:
+            raise ValueError(f'anomaly_ids must be label ids or one of {sorted(NAMED_VOID_IDS)}, got {anomaly_ids!r}')
+        anomaly_ids = NAMED_VOID_IDS[anomaly_ids]
     known = set(CITYSCAPES_TRAIN_LABEL_IDS) | set(CITYSCAPES_VOID_LABEL_IDS)
     anomalies = set(anomaly_ids)
     ignored = set(CITYSCAPES_VOID_LABEL_IDS) - anomalies if ignore_ids is None else set(ignore_ids)
@@ -57,7 +64,9 @@ class VoidClassDataset(AnomalyDataset):
     """Cityscapes, with the objects of its void classes as anomalies (training domain 0).
 
     Args:
-        anomaly_ids: label ids of ``gtFine`` that are anomalies; 4 (static) and 5 (dynamic) as in MGCDA.
+        anomaly_ids: label ids of ``gtFine`` that are anomalies, or the name of such a set: ``'objects'``, the default,
+            is 4 (static) and 5 (dynamic), the void classes that are objects; ``'synboost'`` is 0, 2, 3, 4, 29 and 30, as
+            in SynBoost's public code, which are mostly the borders of images.
         ignore_ids: label ids that are ignored; by default every other id without a train id.
         targets: ``'binary'``: 0, 1 and 255. ``'classes'``, for segmentors that train with outliers: train ids, 254 for
             the pixels of anomalies, and 255.
@@ -72,7 +81,7 @@ class VoidClassDataset(AnomalyDataset):
     NUM_IMAGES = {('VoidClass', 'train'): 2975, ('VoidClass', 'val'): 500}
 
     def __init__(self,
-                 anomaly_ids: Sequence[int] = VOID_CLASS_ANOMALY_IDS,
+                 anomaly_ids: Union[str, Sequence[int]] = 'objects',
                  ignore_ids: Optional[Sequence[int]] = None,
                  targets: str = BINARY,
                  data_prefix: dict = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),

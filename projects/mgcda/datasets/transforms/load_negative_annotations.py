@@ -3,15 +3,14 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from mgcda.labels import IGNORE
-
 
 @TRANSFORMS.register_module()
 class LoadNegativeAnnotations(BaseTransform):
     """Label an image of NegativeImageDataset: ``gt_seg_map``, uint8 (H, W), full of the sample's ``anomaly_target``.
 
-    Where the data set has ``objects``, their pixels in the image alone are outliers, and all others 255. Such images
-    must be loaded as COCO's masks lie, with ``LoadImage(color_type='color_ignore_orientation')``.
+    Where the data set has ``objects``, their pixels in the image alone are outliers, and all others its ``background``,
+    255 by default. Such images must be loaded as COCO's masks lie, with
+    ``LoadImage(color_type='color_ignore_orientation')``.
 
     Raises:
         ValueError: a sample of another data set; objects whose mask is broken or of another size than the image.
@@ -24,7 +23,7 @@ class LoadNegativeAnnotations(BaseTransform):
                              'LoadAnomalyAnnotations')
         target, objects = results.pop('anomaly_target'), results.pop('objects')
         shape = results['img'].shape[:2]
-        label = np.full(shape, target if objects is None else IGNORE, np.uint8)
+        label = np.full(shape, target if objects is None else results.pop('background'), np.uint8)
         for index in results.pop('object_indices', ()):
             mask = objects.mask(index)
             if mask.shape != shape:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -9,6 +9,7 @@ from mmseg.registry import TRANSFORMS
 from mgcda.labels import ANOMALY
 
 _POSITIONS = ('anywhere', 'ground', 'road')
+OWN_SIZE = 'own'
 
 
 def _check_range(name: str, value: Sequence[float], low: float) -> Tuple[float, float]:
@@ -21,6 +22,11 @@ def _check_range(name: str, value: Sequence[float], low: float) -> Tuple[float, 
 class PasteObjects(BaseTransform):
     """Paste objects of the data set's ``objects`` into ``img`` and mark them as anomalies in ``gt_seg_map``.
 
+    What an object is says the ``unit`` of :class:`CocoObjects`. The recipe of PEBAL's public code, which MGCDA takes its
+    AnomalyMix from, is ``objects=dict(unit='image', ...)`` with ``PasteObjects(num_objects=1, scale='own',
+    flip_prob=0)``: all instances of one image together, at their own size, anywhere. The default here is one to three
+    objects of random size.
+
     The mark is the sample's ``anomaly_target``, 1 where it has none.
 
     Pixels outside the masks of the pasted objects keep their values, in the image and in the label. All choices come
@@ -28,8 +34,13 @@ class PasteObjects(BaseTransform):
 
     Args:
         num_objects: smallest and largest number of objects an image.
-        scale: range of the longer side of an object's box, as a fraction of the image height; log-uniform.
-        max_upscale: an object is never enlarged by more than this factor, whatever ``scale`` asks for.
+        scale: range of the longer side of an object's box, as a fraction of the image height; log-uniform. Or
+            ``'own'``: an object keeps the size in pixels that it has in its own image, in a street of
+            ``reference_height`` pixels, and scales with streets of other heights. Whatever would be larger than the
+            street is shrunk to fit.
+        max_upscale: an object is never enlarged by more than this factor, whatever a range ``scale`` asks for.
+        reference_height: of ``scale='own'``: height in pixels of the street in which objects have their own size;
+            Cityscapes' 1024 by default. A street that was made smaller keeps the proportions of its composites so.
         position: ``'anywhere'``: the box lies anywhere inside the image; ``'ground'``: the foot of the object lies
             below ``horizon``; ``'road'``: the foot stands on a pixel whose label id is in ``road_ids`` (as
             ``'ground'`` where the image has none), which needs LoadAnomalyAnnotations(keep_label_ids=True).
@@ -43,19 +54,24 @@ class PasteObjects(BaseTransform):
 
     def __init__(self,
                  num_objects: Sequence[int] = (1, 3),
-                 scale: Sequence[float] = (0.1, 0.5),
+                 scale: Union[str, Sequence[float]] = (0.1, 0.5),
                  max_upscale: float = 2.0,
                  position: str = 'anywhere',
                  horizon: float = 0.45,
                  road_ids: Sequence[int] = (7, 8),
-                 flip_prob: float = 0.5) -> None:
+                 flip_prob: float = 0.5,
+                 reference_height: int = 1024) -> None:
         num_objects = (num_objects, num_objects) if isinstance(num_objects, int) else num_objects
         self.num_objects = _check_range('num_objects', num_objects, 0)
         if not all(isinstance(number, int) for number in num_objects):
             raise ValueError(f'num_objects must be integers, got {num_objects}')
-        self.scale = _check_range('scale', scale, 0)
-        if self.scale[0] <= 0:
+        if isinstance(scale, str) and scale != OWN_SIZE:
+            raise ValueError(f'scale must be (smallest, largest) or {OWN_SIZE!r}, got {scale!r}')
+        self.scale = scale if scale == OWN_SIZE else _check_range('scale', scale, 0)
+        if scale != OWN_SIZE and self.scale[0] <= 0:
             raise ValueError(f'scale must be positive, got {scale}')
+        if reference_height < 1:
+            raise ValueError(f'reference_height must be at least 1 pixel, got {reference_height}')
         if max_upscale <= 0:
             raise ValueError(f'max_upscale must be positive, got {max_upscale}')
         if position not in _POSITIONS:
@@ -68,6 +84,7 @@ class PasteObjects(BaseTransform):
         self.horizon = horizon
         self.road_ids = tuple(road_ids)
         self.flip_prob = flip_prob
+        self.reference_height = reference_height
 
     def transform(self, results: dict) -> dict:
         """Paste into ``img`` and ``gt_seg_map`` in place."""
@@ -96,8 +113,12 @@ class PasteObjects(BaseTransform):
         height, width = target.shape
         index = np.random.randint(len(objects))
         box_width, box_height = objects.box_size(index)
-        longer = height * np.exp(np.random.uniform(*np.log(self.scale)))
-        factor = min(longer / max(box_width, box_height), self.max_upscale, height / box_height, width / box_width)
+        if self.scale == OWN_SIZE:
+            factor = height / self.reference_height
+        else:
+            longer = height * np.exp(np.random.uniform(*np.log(self.scale)))
+            factor = min(longer / max(box_width, box_height), self.max_upscale)
+        factor = min(factor, height / box_height, width / box_width)
         size = (max(1, int(box_width * factor)), max(1, int(box_height * factor)))
         crop, mask = objects.crop(index, size)
         if np.random.random() < self.flip_prob:
@@ -118,6 +139,7 @@ class PasteObjects(BaseTransform):
         return np.random.randint(0, free_x + 1), np.random.randint(low, free_y + 1)
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(num_objects={self.num_objects}, scale={self.scale}, '
+        own = f', reference_height={self.reference_height}' if self.scale == OWN_SIZE else ''
+        return (f'{type(self).__name__}(num_objects={self.num_objects}, scale={self.scale!r}, '
                 f'max_upscale={self.max_upscale}, position={self.position!r}, horizon={self.horizon}, '
-                f'road_ids={self.road_ids}, flip_prob={self.flip_prob})')
+                f'road_ids={self.road_ids}, flip_prob={self.flip_prob}{own})')

@@ -16,8 +16,8 @@ def sinkhorn(log_likelihood: Tensor, valid: Tensor, num_iters: int = 3, epsilon:
     r"""Assignments of samples to the components of a mixture that share the samples evenly.
 
     The plan :math:`q = \mathrm{diag}(u) \exp(\log p / \epsilon)\, \mathrm{diag}(v)` is scaled in turn so that
-    components have equal sums and that each sample sums to 1, the latter last. It tends to the plan where both hold.
-    Without iterations and with :math:`\epsilon = 1` it is the posterior of equally weighted components.
+    components have equal sums and that each sample sums to 1, in this order, as in the authors' public code, which
+    then keeps the largest entry of a sample alone. It tends to the plan where both hold. Without iterations and with :math:`\epsilon = 1` it is the posterior of equally weighted components.
 
     Args:
         log_likelihood (Tensor): log p of each sample under each component, float (..., K, M), in nats.
@@ -29,12 +29,12 @@ def sinkhorn(log_likelihood: Tensor, valid: Tensor, num_iters: int = 3, epsilon:
         Tensor: q (..., K, M), float32, in [0, 1], 0 for samples that do not exist.
     """
     valid = valid[..., None]
-    log_plan = F.log_softmax(log_likelihood.float() / epsilon, dim=-1)
+    log_plan = log_likelihood.float() / epsilon
     for _ in range(num_iters):
         log_plan = log_plan - log_plan.masked_fill(~valid, -torch.inf).logsumexp(-2, keepdim=True)
         log_plan = F.log_softmax(log_plan, dim=-1)
     # Where a class has no sample its plan is not a number until here.
-    return log_plan.exp().where(valid, 0)
+    return F.softmax(log_plan, dim=-1).where(valid, 0)
 
 
 def sample_classes(labels: Tensor, num_classes: int, num_samples: int) -> Tuple[Tensor, Tensor]:

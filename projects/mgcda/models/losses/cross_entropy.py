@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE, OUTLIER
-from .reduction import check_loss_name, single_or_double
+from .reduction import ALL_PIXELS, OWN_PIXELS, check_loss_name, check_reduction, single_or_double
 
 OUTLIER_LABELS = ('ignore', 'last_class')
 
@@ -27,21 +27,25 @@ class PixelCrossEntropyLoss(nn.Module):
     channels, the void class (Blum et al., IJCV 2021), which the score ``void_class`` reads.
 
     Args:
-        class_weight (Sequence[float], optional): A weight a class; SynBoost trains with (1.548, 8.039). None weighs all
-            the same, unless ``ClassWeightHook`` sets weights from the training data.
+        class_weight (Sequence[float], optional): A weight a class; SynBoost trains with
+            (1.54843156, 8.03912212). None weighs all the same, unless ``ClassWeightHook`` sets weights from the
+            training data.
         loss_weight (float): Factor of the loss. Defaults to 1.
         loss_name (str): Name in the logs; starts with 'loss_'. Defaults to 'loss_ce'.
         outliers (str): What outliers are: 'ignore', or 'last_class' for the last channel of the logits.
+        reduction (str): 'own_pixels', the mean above, or 'all_pixels', the sum over the number of all pixels in the
+            batch times that of channels, as :class:`MaxEntropyLoss` has it. Defaults to 'own_pixels'.
 
     Raises:
-        ValueError: If ``loss_name`` or ``outliers`` is another.
+        ValueError: If ``loss_name``, ``outliers`` or ``reduction`` is another.
     """
 
     def __init__(self,
                  class_weight: Optional[Sequence[float]] = None,
                  loss_weight: float = 1.0,
                  loss_name: str = 'loss_ce',
-                 outliers: str = 'ignore') -> None:
+                 outliers: str = 'ignore',
+                 reduction: str = OWN_PIXELS) -> None:
         super().__init__()
         if outliers not in OUTLIER_LABELS:
             raise ValueError(f'outliers must be one of {OUTLIER_LABELS}, got {outliers!r}')
@@ -53,6 +57,7 @@ class PixelCrossEntropyLoss(nn.Module):
         self.loss_weight = loss_weight
         self.loss_name = check_loss_name(loss_name)
         self.outliers = outliers
+        self.reduction = check_reduction(reduction)
 
     @torch.no_grad()
     def set_pixel_counts(self, counts: Tensor) -> None:
@@ -84,6 +89,8 @@ class PixelCrossEntropyLoss(nn.Module):
             class_weight = class_weight.to(seg_logits)
         total = F.cross_entropy(
             seg_logits, seg_label, weight=class_weight, ignore_index=ignore_index, reduction='sum')
+        if self.reduction == ALL_PIXELS:
+            return self.loss_weight * total / seg_logits.numel()
         valid = seg_label != ignore_index
         if class_weight is None:
             count = valid.sum().clamp(min=1)
