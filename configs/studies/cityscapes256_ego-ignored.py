@@ -20,8 +20,8 @@ rows = [
     dict(name='Baseline, ego ignored', config=f'{_folder}/baseline.py', options=_mix, seeds=[0, 1, 2]),
     dict(name='ODA, ego ignored', config=f'{_folder}/oda.py', options=_mix),
     dict(name='ODA + FDA, ego ignored', config=f'{_folder}/oda_fda.py', options=_mix),
-    dict(name='MDAT, ego ignored', config=f'{_folder}/mdat.py', options=_mix),
-    dict(name='CACL, ego ignored', config=f'{_folder}/cacl.py', options=_mix),
+    dict(name='MDAT, ego ignored', config=f'{_folder}/mdat.py', options=_mix, seeds=[0, 1, 2]),
+    dict(name='CACL, ego ignored', config=f'{_folder}/cacl.py', options=_mix, seeds=[0, 1, 2]),
     dict(name='MDAT + PCL, ego ignored', config=f'{_folder}/mdat_pcl.py', options=_mix),
     dict(name='MDAT + CPCL, ego ignored', config=f'{_folder}/mdat_cpcl.py', options=_mix),
     dict(name='MGCDA, ego ignored', config=f'{_folder}/mgcda.py', options=_mix, seeds=[0, 1, 2])

@@ -5,7 +5,7 @@ work_size = (256, 512)  # (H, W)
 load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations')]
 paste = dict(type='PasteObjects', num_objects=1, scale='own', flip_prob=0.0)
 finish = [
-    dict(type='Resize', scale=work_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=work_size[::-1]),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDissimilarityInputs')
 ]
