@@ -32,7 +32,8 @@ class NegativeImageDataset(AnomalyDataset):
         domain: none by default, which MDAT and CACL refuse: they align the streets.
 
     Raises:
-        ValueError: other targets, or a background that is none of them; options of labels and maps, which there are none of; no image with an object.
+        ValueError: other targets, or a background that is none of them; options of labels and maps, which there are none
+            of; no image with an object.
         FileNotFoundError, ValueError: as :class:`AnomalyDataset` and :class:`CocoObjects`.
     """
 

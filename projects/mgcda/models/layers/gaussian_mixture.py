@@ -16,8 +16,10 @@ def sinkhorn(log_likelihood: Tensor, valid: Tensor, num_iters: int = 3, epsilon:
     r"""Assignments of samples to the components of a mixture that share the samples evenly.
 
     The plan :math:`q = \mathrm{diag}(u) \exp(\log p / \epsilon)\, \mathrm{diag}(v)` is scaled in turn so that
-    components have equal sums and that each sample sums to 1, in this order, as in the authors' public code, which
-    then keeps the largest entry of a sample alone. It tends to the plan where both hold. Without iterations and with :math:`\epsilon = 1` it is the posterior of equally weighted components.
+    components have equal sums and that each sample sums to 1, in this order, as in the authors' public code. It tends
+    to the plan where both hold. Without iterations and with :math:`\epsilon = 1` it is the posterior of equally weighted
+    components. Departures from that code, which divides log p by its largest absolute value, takes
+    :math:`\epsilon = 0.05` and keeps the largest entry of a sample alone: log p as it is, and the plan itself.
 
     Args:
         log_likelihood (Tensor): log p of each sample under each component, float (..., K, M), in nats.
