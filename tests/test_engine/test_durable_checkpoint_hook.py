@@ -153,12 +153,12 @@ def build_epochs(folder: Path, checkpoint: dict, resume: bool = False) -> Runner
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path) -> None:
-    of_another = f'.score.pth.{os.getppid()}.tmp'  # which is running
-    for name in ('.iter_4.pth.99999999.tmp', f'.last_checkpoint.{os.getpid()}.tmp', 'mine.tmp', '.mine.tmp', of_another):
+    other = f'.score.pth.{os.getppid()}.tmp'  # which is running
+    for name in ('.iter_4.pth.99999999.tmp', f'.last_checkpoint.{os.getpid()}.tmp', '.mine.tmp', 'mine.tmp', other):
         (tmp_path / name).touch()
     make(tmp_path, stop=2).train()
     left = {name for name in os.listdir(tmp_path) if name.endswith('.tmp')}
-    assert left == {'.mine.tmp', 'mine.tmp', of_another}
+    assert left == {'.mine.tmp', 'mine.tmp', other}
 
 
 def test_the_best_is_known_where_the_folder_was_moved(tmp_path) -> None:
