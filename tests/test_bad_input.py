@@ -185,7 +185,7 @@ class TestCheckpoints:
     def test_frozen_network_that_is_damaged(self, run) -> None:
         path = run.folder / 'segmenter.pth'
         path.write_bytes(path.read_bytes()[:1000])
-        refuse(run, ValueError, 'frozen.segmenter.checkpoint: .*segmenter.pth is damaged')
+        refuse(run, ValueError, 'frozen.segmenter.checkpoint: .*segmenter.pth is not a checkpoint, or is damaged')
 
     def test_run_of_another_architecture(self, run) -> None:
         run.train()

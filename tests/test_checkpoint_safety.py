@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 import mgcda  # noqa: F401
-from mgcda.checkpoint_safety import HISTORY_METHODS, _empty_array, _history_method, _number, _plain_dtype
+from mgcda.checkpoint_safety import HISTORY_METHODS, _empty_array, _history_method, _no_bytes, _number, _plain_dtype
 
 
 class Call:
@@ -103,6 +103,9 @@ def test_numpy_arrays_start_empty_and_scalars_fit() -> None:
         with pytest.raises(pickle.UnpicklingError, match='array'):
             _empty_array(*args)
     assert _number(np.dtype('f8'), np.float64(2.5).tobytes()) == 2.5
+    assert _no_bytes() == b''
+    with pytest.raises(pickle.UnpicklingError, match='bytes'):
+        _no_bytes(1 << 40)
     for args in ((np.dtype('f8'), b'1234'), (np.dtype('O'), b'12345678'), ('f8', b'12345678')):
         with pytest.raises(pickle.UnpicklingError, match='scalar'):
             _number(*args)
@@ -112,3 +115,21 @@ def test_object_arrays_in_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save(dict(values=np.array([{'a': 1}, None], dtype=object)), tmp_path / 'objects.pth')
     with pytest.raises(pickle.UnpicklingError, match='numpy type'):
         torch.load(tmp_path / 'objects.pth', weights_only=True)
+
+
+@pytest.mark.parametrize('name', ['bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64',
+                                  'float16', 'float32', 'float64', 'complex64', 'complex128'])
+def test_numpy_numbers_and_arrays_load(tmp_path: Path, name: str) -> None:
+    array = np.arange(6).reshape(2, 3).astype(name)
+    meta = dict(palette=array, transposed=array.T, empty=array[:0], value=array[1, 2])
+    torch.save(dict(meta=meta), tmp_path / 'c.pth')
+    for key, value in torch.load(tmp_path / 'c.pth', weights_only=True)['meta'].items():
+        assert value.dtype == array.dtype and type(value) is type(meta[key]), key
+        np.testing.assert_array_equal(value, meta[key])
+
+
+def test_numpy_text_dates_and_records_are_refused(tmp_path: Path) -> None:
+    for array in (np.array(['a']), np.array(['2024-01-01'], 'M8[D]'), np.zeros(2, [('a', 'f8')]), np.zeros(2, 'V4')):
+        torch.save(dict(values=array), tmp_path / 'c.pth')
+        with pytest.raises(pickle.UnpicklingError, match='numpy type'):
+            torch.load(tmp_path / 'c.pth', weights_only=True)

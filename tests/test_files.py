@@ -25,6 +25,17 @@ def test_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b'two' and os.listdir(path.parent) == ['file.bin']
 
 
+def test_what_is_synced_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    done = []
+    for name in ('fsync', 'replace'):
+        function = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, call=function: done.append(name) or call(*args))
+    write_file(tmp_path / 'file.bin', b'one', sync=True)
+    assert done == ['fsync', 'replace', 'fsync'] and (tmp_path / 'file.bin').read_bytes() == b'one'
+    write_file(tmp_path / 'file.bin', b'two')
+    assert done[3:] == ['replace']
+
+
 def test_checkpoint_bytes_load_back(tmp_path):
     checkpoint = dict(state_dict=dict(weight=torch.arange(3.)), meta=dict(epoch=1))
     assert checkpoint_bytes(checkpoint) == checkpoint_bytes(checkpoint)

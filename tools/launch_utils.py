@@ -22,6 +22,8 @@ PROJECTS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'projects')
 if PROJECTS not in sys.path:
     sys.path.insert(0, PROJECTS)
 
+from mgcda.checkpoint_loading import read_checkpoint  # noqa: E402  and with it all loading is safe, for any config
+
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 # Read from the config by the runner, the tools or mmengine's Config itself.
 OTHER_KEYS = frozenset({
@@ -128,25 +130,11 @@ def check_checkpoint_file(filename: str) -> None:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not a checkpoint, or one with objects that ``torch.load`` refuses.
+        ValueError: Not a checkpoint, one with objects that could run code, or one of another hash than its name says.
     """
     if filename.startswith(REMOTE_PREFIXES):
         return
-    if not osp.isfile(filename):
-        raise FileNotFoundError(f'checkpoint {filename} does not exist')
-    try:
-        try:
-            checkpoint = torch.load(filename, map_location='cpu', weights_only=True, mmap=True)
-        except RuntimeError as error:  # the format before PyTorch 1.6 cannot be mapped
-            if 'mmap' not in str(error):
-                raise
-            checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises errors of many types for files of other kinds
-        reason = str(error).strip().splitlines()
-        unsafe = any('GLOBAL' in line or 'the checkpoint asks for' in line for line in reason)
-        detail = next((line.strip() for line in reason if 'GLOBAL' in line or 'asks for' in line), (reason or [''])[0])
-        kind = 'is refused: it holds objects that could run code' if unsafe else 'is not a checkpoint, or is damaged'
-        raise ValueError(f'{filename} {kind} ({type(error).__name__}: {detail})') from None
+    checkpoint = read_checkpoint(filename, mmap=True)
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ValueError(f'{filename} is not a checkpoint: it holds no state_dict')
@@ -218,6 +206,14 @@ def check_launcher(launcher: str) -> None:
     if missing:
         raise ValueError(f'--launcher {launcher} needs {", ".join(missing)} in the environment: start the tool by '
                          f'{"srun" if launcher == "slurm" else "mpirun"}, which sets it, or leave --launcher out')
+
+
+def is_first_process(launcher: str) -> bool:
+    """Whether this process is rank 0 of what the launcher started, also before they are joined."""
+    check_launcher(launcher)
+    if launcher == 'none':
+        return True
+    return os.environ.get(RANKS.get(launcher, dict(RANK='RANK'))['RANK'], '0') == '0'
 
 
 def export_ranks(launcher: str) -> None:

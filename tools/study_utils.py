@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Studies: what a study file describes, as jobs that know whether they are done."""
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -16,8 +15,11 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 import launch_utils
 from mmengine.config import Config, DictAction
 
-from mgcda.files import write_file
+from mgcda.engine.latest_checkpoint import find_latest_checkpoint
+from mgcda.files import remove_temporary_files, write_file
+from mgcda.folder_lock import FolderInUse, FolderLock
 
+STATE = 'state.json'  # file of a job that notes what is done
 STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
 STEP_KEYS = {'name', 'train', 'command'}
 ROW_KEYS = {'name', 'config', 'checkpoint', 'seeds', 'options'}
@@ -81,14 +83,14 @@ class Job(NamedTuple):
     def finish(self, stage: Stage, **facts: Any) -> None:
         """Note that a stage is done."""
         state = dict(self._state(), **{stage.name: dict(stage.fingerprint(), **facts)})
-        write_file(self.folder / 'state.json', (json.dumps(state, indent=1) + '\n').encode())
+        write_file(self.folder / STATE, (json.dumps(state, indent=1) + '\n').encode())
 
     def seconds(self) -> float:
         """What the finished stages took."""
         return sum(entry.get('seconds', 0) for entry in self._state().values())
 
     def _state(self) -> Dict[str, dict]:
-        path = self.folder / 'state.json'
+        path = self.folder / STATE
         try:
             return json.loads(path.read_text()) if path.is_file() else {}
         except ValueError as error:
@@ -100,13 +102,13 @@ class Job(NamedTuple):
 
         What is given is the descriptor of the lock: a child that inherits it holds the job, too, as long as it lives.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / '.lock', 'w') as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
+        try:
+            lock = FolderLock(self.folder / '.lock', 'another study')
+        except FolderInUse:
+            yield None
+            return
+        with lock:
+            remove_temporary_files(self.folder, re.escape(STATE))
             yield lock.fileno()
 
 
@@ -269,17 +271,16 @@ def find_checkpoint(which: str) -> str:
 
     Raises:
         FileNotFoundError: The folder has no such checkpoint.
-        ValueError: It has several best ones.
+        ValueError: It has several best ones, or none that is whole.
     """
     kind, separator, folder = which.partition(' of ')
     if not separator or kind not in TRAINED:
         return which
     if kind == 'last':
-        pointer = Path(folder) / 'last_checkpoint'
-        if not pointer.is_file():
-            raise FileNotFoundError(f'{folder} has no last_checkpoint: its training left none')
-        # The folder may have been moved since.
-        return str(Path(folder) / Path(pointer.read_text().strip()).name)
+        latest = find_latest_checkpoint(folder)
+        if latest is None:
+            raise FileNotFoundError(f'{folder} has no checkpoint: its training left none')
+        return str(latest)
     found = sorted(map(str, Path(folder).glob('best_*.pth')))
     if not found:
         raise FileNotFoundError(f'{folder} has no best_*.pth: the config needs default_hooks.checkpoint.save_best')

@@ -1,15 +1,17 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's."""
 import argparse
-import os.path as osp
 from typing import Optional, Sequence
 
 import torch
 from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
-                          guard_checkpoints, load_config, prepare_launcher, stop_processes)
+                          guard_checkpoints, is_first_process, load_config, prepare_launcher, stop_processes)
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
+
+from mgcda.engine.latest_checkpoint import find_latest_checkpoint
+from mgcda.engine.training_lock import hold_training_folder, release_training_folder
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -44,16 +46,21 @@ def enable_amp(cfg: Config) -> None:
 
 
 def resume_from_work_dir(cfg: Config) -> None:
-    """Go on from the latest checkpoint in the work dir; where there is none, start, from the config's ``load_from`` if any.
+    """Go on from the newest whole checkpoint in the work dir; where there is none, start, from ``load_from`` if any.
 
-    The runner by itself would take a ``load_from`` for what to resume from.
+    The runner by itself would take a ``load_from`` of the config for what to resume from.
     """
     latest = find_latest_checkpoint(cfg.work_dir)
-    if latest is None:
-        cfg.resume = False
+    if latest is not None:
+        cfg.load_from = str(latest)
     else:
-        moved = osp.join(cfg.work_dir, osp.basename(latest))  # the folder may have been moved since
-        cfg.load_from = moved if osp.isfile(moved) else latest
+        cfg.resume = False
+        check_load_from(cfg)
+
+
+def check_load_from(cfg: Config) -> None:
+    if cfg.get('load_from'):
+        check_checkpoint_file(cfg.load_from)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> Runner:
@@ -62,10 +69,20 @@ def main(argv: Optional[Sequence[str]] = None) -> Runner:
     if args.amp:
         enable_amp(cfg)
     cfg.resume = args.resume
-    if args.resume and not (args.cfg_options or {}).get('load_from'):
-        resume_from_work_dir(cfg)
-    if cfg.get('load_from'):
-        check_checkpoint_file(cfg.load_from)
+    from_work_dir = args.resume and not (args.cfg_options or {}).get('load_from')
+    if not from_work_dir:
+        check_load_from(cfg)
+    if is_first_process(cfg.launcher):  # before anything is written there
+        hold_training_folder(cfg.work_dir)
+    try:
+        if from_work_dir:
+            resume_from_work_dir(cfg)
+        return train(cfg)
+    finally:
+        release_training_folder(cfg.work_dir)
+
+
+def train(cfg: Config) -> Runner:
     guard_checkpoints(cfg)
     prepare_launcher(cfg)
     runner = build_runner(cfg)

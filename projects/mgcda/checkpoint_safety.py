@@ -14,14 +14,16 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 HISTORY_METHODS = ('min', 'max', 'current', 'mean')
-# Plain numbers: no objects, no records.
-DTYPES = tuple(np.dtype(name) for name in ('bool', 'int32', 'int64', 'float32', 'float64'))
+# Plain numbers: no objects, no records, no text, no dates.
+DTYPES = tuple(
+    np.dtype(name) for name in ('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64',
+                                'float16', 'float32', 'float64', 'complex64', 'complex128'))
 
 
 def allow_mmengine_checkpoints() -> None:
     """Add what mmengine's checkpoints need to the allow-list of ``torch.load``. Calling it again changes nothing."""
     allowed = [HistoryBuffer, np.ndarray, *(type(dtype) for dtype in DTYPES)]
-    allowed += [(_history_method, 'builtins.getattr'), (_plain_dtype, 'numpy.dtype')]
+    allowed += [(_history_method, 'builtins.getattr'), (_plain_dtype, 'numpy.dtype'), (_no_bytes, 'builtins.bytes')]
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):  # numpy 2 and numpy 1 wrote different names
         allowed += [(_empty_array, f'{module}._reconstruct'), (_number, f'{module}.scalar')]
     torch.serialization.add_safe_globals(allowed)
@@ -41,6 +43,13 @@ def _plain_dtype(name: Any, align: Any = False, copy: Any = True) -> np.dtype:
     if type(name) is str and name in {dtype.str[1:] for dtype in DTYPES}:
         return np.dtype(name)
     raise UnpicklingError(f'the checkpoint asks for the numpy type {name!r}: only numbers are allowed')
+
+
+def _no_bytes(*args: Any) -> bytes:
+    """Stand-in for ``bytes``: the content of an empty array."""
+    if not args:
+        return b''
+    raise UnpicklingError(f'the checkpoint asks for bytes{args!r}: only the empty ones are allowed')
 
 
 def _empty_array(subtype: Any, shape: Any, dtype: Any) -> np.ndarray:

@@ -1,27 +1,100 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Writing files so that none is ever found half-written."""
+import errno
 import hashlib
 import io
 import json
 import os
+import re
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Union
 
 import cv2
 import numpy as np
 import torch
 
 
-def write_file(path: Union[str, Path], data: bytes) -> None:
-    """Write ``data`` under a temporary name beside ``path``, then rename it; missing folders are made."""
+#: Names that :func:`replacing` gives, of the file ``name``.
+_TEMPORARY = re.compile(r'\.(?P<name>.+)\.(?P<pid>\d+)\.tmp')
+
+
+@contextmanager
+def replacing(path: Union[str, Path], sync: bool = False) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` to write to, and rename it to ``path`` at the end.
+
+    An error leaves ``path`` as it was, and no temporary file.
+
+    Args:
+        path: File to replace or make. Its folder must exist.
+        sync: Have the content on the disk before it takes the name, so that not even a crash of the machine leaves a
+            file that is empty or cut. Takes some time: for what cannot be made again.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        temporary.write_bytes(data)
+        yield temporary
+        if sync:
+            _sync(temporary)
         os.replace(temporary, path)
+        if sync:
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno != errno.EINVAL:  # some network file systems cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Union[str, Path], data: bytes, sync: bool = False) -> None:
+    """Write ``data`` under a temporary name beside ``path``, then rename it; missing folders are made.
+
+    ``sync`` is that of :func:`replacing`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, sync) as temporary:
+        temporary.write_bytes(data)
+
+
+def remove_temporary_files(folder: Union[str, Path], name: str = '.*') -> List[Path]:
+    """Remove what killed processes left of :func:`replacing` in a folder.
+
+    What a running process of this machine writes there stays; processes of others must not write to the folder.
+
+    Args:
+        folder: Where to look, not below.
+        name: Regular expression of the names of the files that were to be written.
+
+    Returns:
+        list: The files that were removed.
+    """
+    folder, removed = Path(folder), []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and re.fullmatch(name, match['name']) and not _is_another(int(match['pid'])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _is_another(pid: int) -> bool:
+    """Whether a process other than this one has the number."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return pid != os.getpid()
 
 
 def write_png(path: Union[str, Path], image: np.ndarray) -> None:

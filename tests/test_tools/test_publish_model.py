@@ -35,6 +35,8 @@ def training_checkpoint(tmp_path: Path) -> Path:
 
 
 def test_leaves_weights_of_inference_and_metadata(tmp_path, training_checkpoint, publish) -> None:
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/.model-0123abcd.pth.99999999.tmp').touch()  # of one that was killed
     final = publish([str(training_checkpoint), str(tmp_path / 'out/model.pth')])
 
     digest = hashlib.sha256(final.read_bytes()).hexdigest()

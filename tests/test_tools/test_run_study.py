@@ -269,9 +269,11 @@ class TestCheckpoints:
 
     def test_last_and_best(self, load_tool, tmp_path: Path) -> None:
         find = load_tool('tools/study_utils.py').find_checkpoint
-        with pytest.raises(FileNotFoundError, match='has no last_checkpoint'):
+        with pytest.raises(FileNotFoundError, match='has no checkpoint: its training left none'):
             find(f'last of {tmp_path}')
         (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
+        for step in (2, 3):
+            torch.save(dict(meta=dict(iter=step), optimizer={}), tmp_path / f'iter_{step}.pth')
         assert find(f'last of {tmp_path}') == f'{tmp_path}/iter_2.pth'
         with pytest.raises(FileNotFoundError, match=r'has no best_\*.pth'):
             find(f'best of {tmp_path}')

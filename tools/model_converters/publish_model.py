@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import mmengine
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
@@ -22,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from launch_utils import check_checkpoint_file  # noqa: E402
 
 import mgcda  # noqa: E402
+from mgcda.checkpoint_loading import read_checkpoint  # noqa: E402
 from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit, weights_of  # noqa: E402
-from mgcda.files import checkpoint_bytes, write_file  # noqa: E402
+from mgcda.files import checkpoint_bytes, remove_temporary_files, write_file  # noqa: E402
 
 LEFT_BEHIND = re.compile(r'(^|\.)(train_only|frozen|discriminators?)\.')
 KEPT_META = ('dataset_meta', 'epoch', 'iter', 'experiment_name')
@@ -52,7 +52,7 @@ def publish(checkpoint_path: str, out: str, config: Optional[str] = None) -> Pat
     if config is not None and not Path(config).is_file():
         raise FileNotFoundError(f'config {config} does not exist')
     check_checkpoint_file(checkpoint_path)
-    checkpoint = torch.load(checkpoint_path, map_location='cpu', weights_only=True)
+    checkpoint = read_checkpoint(checkpoint_path)
     meta = checkpoint.get('meta') or {}
     published = dict(
         meta={key: meta[key]
@@ -83,11 +83,12 @@ def keep_deployed(cfg: Config, checkpoint: dict) -> 'OrderedDict[str, Tensor]':
 
 
 def write(checkpoint: dict, target: Path) -> Path:
-    """Write under a temporary name, then rename; the same content always gives the same bytes and name."""
+    """Write under a temporary name, sync, then rename; the same content always gives the same bytes and name."""
     content = checkpoint_bytes(checkpoint)
     stem = target.name.removesuffix('.pth')
     final = target.with_name(f'{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth')
-    write_file(final, content)
+    remove_temporary_files(target.parent, re.escape(stem) + '-[0-9a-f]{8}.pth')
+    write_file(final, content, sync=True)
     return final
 
 

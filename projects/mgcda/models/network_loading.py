@@ -20,7 +20,8 @@ def load_network(cfg: ConfigType, name: str, child: Optional[str] = None) -> nn.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Other keys, a config of another kind of model, a checkpoint that is damaged or of another one.
+        ValueError: Other keys, a config of another kind of model, a checkpoint that is damaged, could run code, or is
+            of another one.
     """
     if set(cfg) != {'config', 'checkpoint'}:
         raise ValueError(f"{name} needs 'config' and 'checkpoint' (None for random weights), got {sorted(cfg)}")
@@ -47,10 +48,8 @@ def load_network(cfg: ConfigType, name: str, child: Optional[str] = None) -> nn.
 def _load_weights(network: nn.Module, checkpoint: str, prefix: str, name: str) -> None:
     try:
         state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except Exception as error:  # torch raises errors of many types for files of other kinds
-        reason = next((line.strip() for line in str(error).splitlines() if 'GLOBAL' in line), str(error).split('.')[0])
-        raise ValueError(f'{name}.checkpoint: {checkpoint} is damaged, is no checkpoint, or holds objects that '
-                         f'could run code ({type(error).__name__}: {reason})') from error
+    except ValueError as error:
+        raise ValueError(f'{name}.checkpoint: {error}') from error
     state = state.get('state_dict', state) if isinstance(state, dict) else {}
     state = {key[len(prefix):]: value for key, value in state.items() if key.startswith(prefix)}
     expected = network.state_dict()

@@ -1,0 +1,238 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+"""The one way that checkpoints are loaded, from files, addresses and all else that mmengine knows.
+
+mmengine hands addresses to a loader that runs whatever code a file holds. :func:`register_loaders` replaces its loaders
+of all schemes by the ones here, also for what mmengine, MMSegmentation and MMPreTrain load by themselves, such as
+``init_cfg=dict(type='Pretrained', ...)``. What is read are weights, and the few types of
+:mod:`mgcda.checkpoint_safety`.
+"""
+import fcntl
+import hashlib
+import io
+import os
+import re
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Optional, Union
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+from mmengine.fileio import get_file_backend
+from mmengine.logging import print_log
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from .files import replacing
+
+#: The hash that OpenMMLab and PyTorch append to names: the first digits of the SHA-256 of the file.
+_HASH = re.compile(r'-([0-9a-f]{8})\.pth$')
+_DATE = re.compile(r'20\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
+MapLocation = Union[str, torch.device, Callable, None]
+
+
+class UnsafeCheckpoint(ValueError):
+    """A file that holds objects which could run code when they are loaded."""
+
+
+def read_checkpoint(path: Union[str, Path],
+                    map_location: MapLocation = 'cpu',
+                    name: Optional[str] = None,
+                    mmap: bool = False) -> Any:
+    """Load a local file, weights and plain values only; a hash in its name is checked.
+
+    Args:
+        path: The file.
+        map_location: As of ``torch.load``.
+        name: What errors call the file, such as the address that it is from. Defaults to its path.
+        mmap: Leave tensors on the disk until they are used, where the format of the file allows it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no checkpoint, is damaged, or is not the file that the hash in its name belongs to.
+        UnsafeCheckpoint: It holds objects that could run code. A ValueError, too.
+    """
+    path = Path(path).expanduser()
+    name = str(name or path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    check_hash(path, name)
+    if mmap:
+        try:
+            return _load(path, map_location, name, mmap=True)
+        except _NotMapped:  # the format before PyTorch 1.6
+            pass
+    return _load(path, map_location, name)
+
+
+class _NotMapped(Exception):
+    pass
+
+
+def _load(file: Union[Path, io.BytesIO], map_location: MapLocation, name: str, mmap: bool = False) -> Any:
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
+    except Exception as error:  # torch raises errors of many types for files of other kinds
+        lines = [line.strip() for line in str(error).strip().splitlines()]
+        if mmap and isinstance(error, RuntimeError) and 'mmap' in str(error):
+            raise _NotMapped from None
+        culprit = next((line for line in lines if 'GLOBAL' in line or 'the checkpoint asks for' in line), None)
+        detail = f'({type(error).__name__}: {culprit or (lines or [""])[0]})'
+    if culprit is not None:
+        raise UnsafeCheckpoint(f'{name} is refused: it holds objects that could run code {detail}')
+    raise ValueError(f'{name} is not a checkpoint, or is damaged {detail}')
+
+
+def expected_hash(name: str) -> Optional[str]:
+    """First 8 digits of the SHA-256 that a file of this name must have; None where the name tells none.
+
+    Eight digits that make a date, as in 'model-20240131.pth', are taken for one.
+    """
+    match = _HASH.search(name)
+    return match[1] if match and not _DATE.fullmatch(match[1]) else None
+
+
+def check_hash(path: Path, name: str, file_name: Optional[str] = None) -> None:
+    """Compare the content of a file with the hash that its name, or ``file_name``, ends in.
+
+    Raises:
+        ValueError: They differ.
+    """
+    expected = expected_hash(file_name or path.name)
+    if expected is None:
+        return
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    if not digest.hexdigest().startswith(expected):
+        raise ValueError(f'{name} is damaged or is another file: its SHA-256 begins with {digest.hexdigest()[:8]}, its '
+                         f'name says {expected}. Remove it and get it again, or rename it if the name means something '
+                         'else')
+
+
+# Loaders of the schemes. mmengine logs their names without 'load_from_'.
+
+
+def load_from_local(filename: str, map_location: MapLocation = None) -> Any:
+    """Load a file."""
+    return read_checkpoint(filename, map_location)
+
+
+def load_from_http(filename: str,
+                   map_location: MapLocation = None,
+                   model_dir: Optional[str] = None,
+                   progress: bool = os.isatty(0)) -> Any:
+    """Load from an address, through ``model_dir``, by default the cache of ``torch.hub``.
+
+    A file enters the cache once it is whole, has the hash of its name and has been loaded; one process downloads at a
+    time. What lies in the cache is checked in the same way.
+
+    Raises:
+        ValueError: As of :func:`read_checkpoint`; nothing of the download is left then.
+        ConnectionError: The address cannot be reached, or has no such file.
+    """
+    folder = Path(model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'))
+    folder.mkdir(parents=True, exist_ok=True)
+    file_name = os.path.basename(urlparse(filename).path)
+    if not file_name:
+        raise ValueError(f'{filename} names no file')
+    cached = folder / file_name
+    if not cached.is_file():
+        with _one_at_a_time(folder / f'.{file_name}.lock'):
+            if not cached.is_file():  # another process may have got it meanwhile
+                return _download(filename, cached, map_location, progress)
+    return read_checkpoint(cached, map_location, f'{filename} (kept as {cached})')
+
+
+def _download(address: str, target: Path, map_location: MapLocation, progress: bool) -> Any:
+    print_log(f'Downloads {address} to {target}', logger='current')
+    with replacing(target) as temporary:
+        try:
+            torch.hub.download_url_to_file(address, str(temporary), progress=progress)
+        except (URLError, TimeoutError) as error:
+            raise ConnectionError(f'cannot download {address}: {error}') from error
+        check_hash(temporary, address, target.name)
+        return read_checkpoint(temporary, map_location, address)
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process is in here with ``path``; without a wait where the file system has no locks."""
+    with open(path, 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # then several may download, each under a name of its own
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def load_from_ceph(filename: str, map_location: MapLocation = None, backend: str = 'petrel') -> Any:
+    """Load from an object store, through mmengine's backend of it."""
+    content = get_file_backend(filename, backend_args={'backend': backend}).get(filename)
+    return _load(io.BytesIO(content), map_location, filename)
+
+
+def load_from_pavi(filename: str, map_location: MapLocation = None) -> Any:
+    """Load from Pavi's model cloud."""
+    try:
+        from pavi import modelcloud
+    except ImportError:
+        raise ImportError(f'{filename} needs the package pavi') from None
+    model = modelcloud.get(filename.removeprefix('pavi://'))
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, model.name)
+        model.download(path)
+        return read_checkpoint(path, map_location, filename)
+
+
+def load_from_torchvision(filename: str, map_location: MapLocation = None) -> Any:
+    """Load weights of torchvision by their name."""
+    return load_from_http(_look_up(mmengine_checkpoint.get_torchvision_models(), filename), map_location)
+
+
+def load_from_openmmlab(filename: str, map_location: MapLocation = None) -> Any:
+    """Load weights of mmengine's list by their name."""
+    name = filename.split('://', 1)[1]
+    renamed = mmengine_checkpoint.get_deprecated_model_names().get(name)
+    if renamed is not None:
+        print_log(f'{filename} is now called {renamed}', logger='current')
+    place = _look_up(mmengine_checkpoint.get_external_models(), f'openmmlab://{renamed or name}')
+    if place.startswith(('http://', 'https://')):
+        return load_from_http(place, map_location)
+    return read_checkpoint(os.path.join(mmengine_checkpoint._get_mmengine_home(), place), map_location)
+
+
+def load_from_mmcls(filename: str, map_location: MapLocation = None) -> Any:
+    """Load weights of MMClassification by their name: those of the backbone."""
+    checkpoint = load_from_http(_look_up(mmengine_checkpoint.get_mmcls_models(), filename), map_location)
+    return mmengine_checkpoint._process_mmcls_checkpoint(checkpoint)
+
+
+def _look_up(places: Dict[str, str], filename: str) -> str:
+    scheme, name = filename.split('://', 1)
+    if name not in places:
+        raise ValueError(f'{filename} is not known to mmengine; {scheme}:// has {", ".join(sorted(places)[:5])}, ...')
+    return places[name]
+
+
+_SCHEMES = {
+    load_from_local: ('', ),
+    load_from_http: ('http://', 'https://'),
+    load_from_pavi: ('pavi://', ),
+    load_from_ceph: (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'),
+    load_from_torchvision: ('modelzoo://', 'torchvision://'),
+    load_from_openmmlab: ('open-mmlab://', 'openmmlab://'),
+    load_from_mmcls: ('mmcls://', )
+}
+
+
+def register_loaders() -> None:
+    """Replace mmengine's loaders of all schemes by those here. Calling it again changes nothing."""
+    for loader, prefixes in _SCHEMES.items():
+        CheckpointLoader.register_scheme(prefixes, loader, force=True)
+        setattr(mmengine_checkpoint, loader.__name__, loader)
