@@ -164,7 +164,7 @@ def test_unsuitable_python_is_named(checkout: Path) -> None:
     old.write_text('#!/bin/sh\necho 3 8\n')
     old.chmod(0o755)
     result = run_setup(checkout, PYTHON=str(old))
-    assert result.returncode != 0 and 'is Python 3.8; 3.10 to 3.12 is needed' in result.stderr
+    assert result.returncode != 0 and 'is Python 3.8; 3.10 to 3.13 is needed' in result.stderr
     assert not (checkout / '.venv').exists()
 
 
