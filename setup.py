@@ -6,7 +6,6 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-TEST_ONLY = ('pytest', 'hypothesis')
 
 
 def read_version() -> str:
@@ -17,7 +16,7 @@ def read_version() -> str:
 def read_requirements() -> list:
     lines = (ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines()
     lines = [line.split('#')[0].strip() for line in lines]
-    return [line for line in lines if line and not line.startswith(TEST_ONLY)]
+    return [line for line in lines if line]
 
 
 def read_readme() -> str:

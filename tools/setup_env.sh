@@ -8,7 +8,8 @@ CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
 STAMP=$VENV/.mgcda-setup
-INPUTS=(requirements.txt constraints.txt setup.py pyproject.toml tools/setup_env.sh tools/check_env.py)
+INPUTS=(requirements.txt requirements-dev.txt constraints.txt setup.py pyproject.toml tools/setup_env.sh
+    tools/check_env.py)
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_USER=0 PYTHONNOUSERSITE=1
 
 say() { printf '[setup] %s\n' "$*"; }
@@ -99,8 +100,8 @@ if [ -n "$broken" ]; then
     # shellcheck disable=SC2086
     "$VENV/bin/python" -m pip install --force-reinstall --no-deps $broken
 fi
-say 'installing requirements.txt (the first time downloads PyTorch: minutes)'
-"$VENV/bin/python" -m pip install -r requirements.txt -c constraints.txt
+say 'installing requirements.txt and requirements-dev.txt (the first time downloads PyTorch: minutes)'
+"$VENV/bin/python" -m pip install -r requirements.txt -r requirements-dev.txt -c constraints.txt
 say 'installing mgcda itself'
 "$VENV/bin/python" -m pip install -q --no-deps -e .
 say 'checking what is installed'
