@@ -35,7 +35,7 @@ def checkout(repo_root: Path, tmp_path: Path) -> Path:
     for name in ('setup.py', 'pyproject.toml', 'tools/setup_env.sh', 'tools/check_env.py'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(repo_root / name, tmp_path / name)
-    for name in ('requirements.txt', 'constraints.txt'):
+    for name in ('requirements.txt', 'requirements-dev.txt', 'constraints.txt'):
         (tmp_path / name).write_text('')
     return tmp_path
 
@@ -59,7 +59,8 @@ def stub_environment(checkout: Path) -> Path:
 
 
 def test_constraints_pin_every_requirement(repo_root: Path) -> None:
-    required = requirement_names((repo_root / 'requirements.txt').read_text())
+    names = ('requirements.txt', 'requirements-dev.txt')
+    required = requirement_names('\n'.join((repo_root / name).read_text() for name in names))
     pinned = requirement_names((repo_root / 'constraints.txt').read_text())
     assert len(required) > 8 and set(required) <= set(pinned)
 
@@ -83,8 +84,8 @@ def test_script_sets_up_once_and_again_when_an_input_changes(checkout: Path) -> 
     first = run_setup(checkout)
     assert first.returncode == 0 and '.venv is ready' in first.stdout, first.stdout + first.stderr
     calls = (checkout / 'pip.log').read_text()
-    assert 'install -r requirements.txt -c constraints.txt' in calls and 'install -q --no-deps -e .' in calls
-    assert 'check\n' in calls
+    assert 'install -r requirements.txt -r requirements-dev.txt -c constraints.txt' in calls
+    assert 'install -q --no-deps -e .' in calls and 'check\n' in calls
 
     second = run_setup(checkout)
     assert second.returncode == 0 and 'up to date' in second.stdout
@@ -164,7 +165,7 @@ def test_unsuitable_python_is_named(checkout: Path) -> None:
     old.write_text('#!/bin/sh\necho 3 8\n')
     old.chmod(0o755)
     result = run_setup(checkout, PYTHON=str(old))
-    assert result.returncode != 0 and 'is Python 3.8; 3.10 to 3.12 is needed' in result.stderr
+    assert result.returncode != 0 and 'is Python 3.8; 3.10 to 3.13 is needed' in result.stderr
     assert not (checkout / '.venv').exists()
 
 

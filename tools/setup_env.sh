@@ -8,7 +8,8 @@ CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-}
 STAMP=$VENV/.mgcda-setup
-INPUTS=(requirements.txt constraints.txt setup.py pyproject.toml tools/setup_env.sh tools/check_env.py)
+INPUTS=(requirements.txt requirements-dev.txt constraints.txt setup.py pyproject.toml tools/setup_env.sh
+    tools/check_env.py)
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_USER=0 PYTHONNOUSERSITE=1
 
 say() { printf '[setup] %s\n' "$*"; }
@@ -22,20 +23,20 @@ find_python() {
     if [ -n "$PYTHON" ]; then
         read -r major minor <<<"$(version_of "$PYTHON")" || true
         [ -n "${minor:-}" ] || die "PYTHON=$PYTHON does not run"
-        [ "$major" -eq 3 ] && [ "$minor" -ge 10 ] || die "PYTHON=$PYTHON is Python $major.$minor; 3.10 to 3.12 is needed"
-        [ "$minor" -le 12 ] || say "Python $major.$minor is newer than those tested (3.10 to 3.12)" >&2
+        [ "$major" -eq 3 ] && [ "$minor" -ge 10 ] || die "PYTHON=$PYTHON is Python $major.$minor; 3.10 to 3.13 is needed"
+        [ "$minor" -le 13 ] || say "Python $major.$minor is newer than those tested (3.10 to 3.13)" >&2
         echo "$PYTHON"
         return
     fi
-    for candidate in python3 python3.12 python3.11 python3.10 python; do
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
         minor=
         read -r major minor <<<"$(version_of "$candidate")" || true
-        if [ "${major:-0}" = 3 ] && [ "${minor:-0}" -ge 10 ] && [ "$minor" -le 12 ]; then
+        if [ "${major:-0}" = 3 ] && [ "${minor:-0}" -ge 10 ] && [ "$minor" -le 13 ]; then
             command -v "$candidate"
             return
         fi
     done
-    die 'no Python 3.10 to 3.12 on PATH: install one (Debian, Ubuntu: apt-get install python3 python3-pip python3-venv)' \
+    die 'no Python 3.10 to 3.13 on PATH: install one (Debian, Ubuntu: apt-get install python3 python3-pip python3-venv)' \
         'or name it, as in: make setup PYTHON=/path/to/python3.11'
 }
 
@@ -99,8 +100,8 @@ if [ -n "$broken" ]; then
     # shellcheck disable=SC2086
     "$VENV/bin/python" -m pip install --force-reinstall --no-deps $broken
 fi
-say 'installing requirements.txt (the first time downloads PyTorch: minutes)'
-"$VENV/bin/python" -m pip install -r requirements.txt -c constraints.txt
+say 'installing requirements.txt and requirements-dev.txt (the first time downloads PyTorch: minutes)'
+"$VENV/bin/python" -m pip install -r requirements.txt -r requirements-dev.txt -c constraints.txt
 say 'installing mgcda itself'
 "$VENV/bin/python" -m pip install -q --no-deps -e .
 say 'checking what is installed'
