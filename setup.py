@@ -48,7 +48,10 @@ setup(
     license='Apache-2.0',
     package_dir={'': 'projects'},
     packages=find_packages('projects'),
-    package_data={'mgcda': ['py.typed'], 'mgcda.evaluation': ['published_results.json']},
+    package_data={
+        'mgcda': ['py.typed'],
+        'mgcda.evaluation': ['published_results.json']
+    },
     python_requires='>=3.10',
     install_requires=read_requirements(),
     classifiers=[

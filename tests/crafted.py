@@ -3,10 +3,10 @@
 import functools
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 import torch
 
@@ -33,7 +33,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Tuple[str, List[str]]]:
+def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve the files of a folder; the address, and what is asked for."""
     with ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(_Handler, directory=str(folder))) as server:
         server.requests = []

@@ -2,8 +2,8 @@
 """README and docs as data: their fenced blocks, the commands in them, and the tools that these run."""
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -16,12 +16,12 @@ LAUNCHERS = {
 }
 
 
-def blocks(document: Path, language: str) -> List[str]:
+def blocks(document: Path, language: str) -> list[str]:
     """Texts of the fenced blocks of a language."""
     return re.findall(rf'^```{language}\n(.*?)^```', document.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def named_blocks(document: Path) -> Dict[str, str]:
+def named_blocks(document: Path) -> dict[str, str]:
     """Python blocks that a page has the reader write to a file, by its path: "The file `mine/x.py`:"."""
     pattern = r'The file `(\S+\.py)`[^\n]*\n\n```python\n(.*?)^```'
     return dict(re.findall(pattern, document.read_text(), re.MULTILINE | re.DOTALL))
@@ -32,7 +32,7 @@ def is_config(block: str) -> bool:
     return re.search(r'^_base_ = ', block, re.MULTILINE) is not None
 
 
-def commands(document: Path) -> Iterator[List[str]]:
+def commands(document: Path) -> Iterator[list[str]]:
     """Command lines of the fenced blocks and of inline code that runs a tool, in words."""
     lines = [line for block in blocks(document, 'bash') for line in block.replace('\\\n', ' ').splitlines()]
     lines += re.findall(r'`((?:python )?tools/\S+\.(?:py|sh) [^`A-Z][^`]*)`', document.read_text())
@@ -46,7 +46,7 @@ def commands(document: Path) -> Iterator[List[str]]:
             yield command
 
 
-def tool_call(command: List[str]) -> Tuple[str, List[str]]:
+def tool_call(command: list[str]) -> tuple[str, list[str]]:
     """The Python tool that a command runs in the end, and its arguments."""
     index = next(i for i, word in enumerate(command) if word.startswith('tools/'))
     path, arguments = command[index], command[index + 1:]

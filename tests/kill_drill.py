@@ -5,8 +5,9 @@ Configs import this module; where ``KILL_DRILL`` is set to ``EVENT,SHARE`` it is
 """
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any
 
 import torch
 from mmengine.fileio import LocalBackend
@@ -55,17 +56,18 @@ def kill_group() -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def outcome(folder: Path) -> Dict[str, Any]:
+def outcome(folder: Path) -> dict[str, Any]:
     """All that counts of a folder of a run: names of files, and what its checkpoints hold."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.suffix not in ('.log', '.py'))
-    content: Dict[str, Any] = dict(names=[name for name in names if not name.endswith('.lock')])
+    content: dict[str, Any] = dict(names=[name for name in names if not name.endswith('.lock')])
     content['last'] = Path((folder / 'last_checkpoint').read_text()).name
     for path in folder.glob('*.pth'):
         checkpoint = torch.load(path, weights_only=True)
         hub = checkpoint.pop('message_hub')['runtime_info']
         checkpoint['kept'] = {
             key: Path(value).name if key.startswith(('best_ckpt', 'last_ckpt')) else value
-            for key, value in sorted(hub.items()) if key.startswith(('best_', 'last_ckpt', 'keep_', 'outdated_'))}
+            for key, value in sorted(hub.items()) if key.startswith(('best_', 'last_ckpt', 'keep_', 'outdated_'))
+        }
         checkpoint['meta'] = {key: value for key, value in checkpoint['meta'].items() if key not in OF_THE_RUN}
         content[path.name] = checkpoint
     return content

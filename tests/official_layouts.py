@@ -2,8 +2,8 @@
 """Small random files in the layouts of the real data sets: everything below ``data/`` that the configs read."""
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -27,14 +27,14 @@ LOST_AND_FOUND = {
 class LayoutWriter:
     """Writes random images and labels below ``root``."""
 
-    def __init__(self, root: Path, size: Tuple[int, int] = IMAGE_SIZE) -> None:
+    def __init__(self, root: Path, size: tuple[int, int] = IMAGE_SIZE) -> None:
         self.root, self.size = root, size
         self.rng = np.random.default_rng(0)
 
     def image(self, path: str) -> None:
         self._write(path, self.rng.integers(0, 256, (*self.size, 3), np.uint8))
 
-    def blocks(self, path: str, values: Optional[Sequence[int]] = None) -> np.ndarray:
+    def blocks(self, path: str, values: Sequence[int] | None = None) -> np.ndarray:
         """A label with blocks of 8x8 pixels of the values, in turn; by default a plane that spans 0..255."""
         blocks = np.empty((self.size[0] // 8, self.size[1] // 8), np.uint8)
         blocks.flat = np.linspace(0, 255, blocks.size) if values is None else np.resize(values, blocks.size)
@@ -98,8 +98,8 @@ class LayoutWriter:
         self.blocks(f'{folder}/label.png', [0, 1, 2, 200])
         for sequence, frames in LOST_AND_FOUND.items():
             recording = sequence[:-7]
-            for source, kind, suffix in (('image', 'leftImg8bit', 'leftImg8bit'),
-                                         ('label', 'gtCoarse', 'gtCoarse_labelIds')):
+            for source, kind, suffix in (('image', 'leftImg8bit', 'leftImg8bit'), ('label', 'gtCoarse',
+                                                                                   'gtCoarse_labelIds')):
                 target = self.root / folder / kind / 'test' / recording
                 target.mkdir(parents=True, exist_ok=True)
                 for i in range(frames):
@@ -124,8 +124,14 @@ class LayoutWriter:
             images=[dict(id=1, file_name='000000000001.jpg', height=height, width=width)],
             categories=[dict(id=1, name='person'), dict(id=21, name='cow')],
             annotations=[
-                dict(id=category, image_id=1, category_id=category, iscrowd=0, area=area, segmentation=[polygon],
-                     bbox=[8, 4, right - 8, bottom - 4]) for category in (1, 21)
+                dict(
+                    id=category,
+                    image_id=1,
+                    category_id=category,
+                    iscrowd=0,
+                    area=area,
+                    segmentation=[polygon],
+                    bbox=[8, 4, right - 8, bottom - 4]) for category in (1, 21)
             ])
         self.image(f'{folder}/{images}/000000000001.jpg')
         # Nothing of Cityscapes' classes, and as large as the configs ask of images that are pasted as one.
@@ -133,8 +139,14 @@ class LayoutWriter:
         large.image(f'{folder}/{images}/000000000002.jpg')
         content['images'].append(dict(id=2, file_name='000000000002.jpg', height=480, width=640))
         content['annotations'].append(
-            dict(id=22, image_id=2, category_id=21, iscrowd=0, area=480 * 640 // 2, bbox=[0, 0, 320, 480],
-                 segmentation=[[0, 0, 320, 0, 320, 480, 0, 480]]))
+            dict(
+                id=22,
+                image_id=2,
+                category_id=21,
+                iscrowd=0,
+                area=480 * 640 // 2,
+                bbox=[0, 0, 320, 480],
+                segmentation=[[0, 0, 320, 0, 320, 480, 0, 480]]))
         path = self.root / folder / ann_file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))

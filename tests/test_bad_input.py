@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Iterator, List, Sequence
 
 import cv2
 import pytest
@@ -38,7 +38,7 @@ class TinyBadGradient(TinyPyramid):
 class TinyWitness(Hook):
     """Notes which iterations began, in whatever run."""
 
-    began: List[int] = []
+    began: list[int] = []
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
         self.began.append(runner.iter)
@@ -66,8 +66,9 @@ def run(pristine: Path, tmp_path: Path, load_tool, forget_runs, monkeypatch) -> 
     def train(*options: str, arguments: Sequence[str] = ()) -> Runner:
         forget_runs()
         return load_tool('tools/train.py').main([
-            str(folder / 'tiny_mgcda.py'), '--work-dir', str(work), *arguments, '--cfg-options',
-            'train_cfg.max_iters=2', 'log_level=ERROR', *options])
+            str(folder / 'tiny_mgcda.py'), '--work-dir',
+            str(work), *arguments, '--cfg-options', 'train_cfg.max_iters=2', 'log_level=ERROR', *options
+        ])
 
     return SimpleNamespace(folder=folder, work=work, train=train)
 
@@ -91,8 +92,9 @@ def test_these_files_train_where_nothing_is_wrong(run) -> None:
 class TestFiles:
 
     @pytest.mark.parametrize('missing', [
-        'cityscapes/leftImg8bit/train', 'cityscapes/gtFine/train', 'coco/images', 'coco/instances.json',
-        'segmenter.py', 'segmenter.pth', 'generator.pth'])
+        'cityscapes/leftImg8bit/train', 'cityscapes/gtFine/train', 'coco/images', 'coco/instances.json', 'segmenter.py',
+        'segmenter.pth', 'generator.pth'
+    ])
     def test_missing(self, run, missing) -> None:
         path = run.folder / missing
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -145,9 +147,9 @@ class TestSettings:
         'model.train_only.projector', 'model.train_only.contrast', 'train_dataloader', 'train_dataloader.sampler',
         'train_dataloader.dataset', 'train_dataloader.dataset.datasets.0',
         'train_dataloader.dataset.datasets.1.objects', 'train_dataloader.dataset.datasets.1.pipeline.2',
-        'optim_wrapper', 'optim_wrapper.optimizer',
-        'param_scheduler.0', 'train_cfg', 'default_hooks.mdat', 'default_hooks.mdat.feature_classifier',
-        'custom_hooks.1', 'randomness'])
+        'optim_wrapper', 'optim_wrapper.optimizer', 'param_scheduler.0', 'train_cfg', 'default_hooks.mdat',
+        'default_hooks.mdat.feature_classifier', 'custom_hooks.1', 'randomness'
+    ])
     def test_unknown_key(self, run, key) -> None:
         refuse(run, (TypeError, ValueError), "'?foo'?", f'{key}.foo=1')
 
@@ -190,9 +192,9 @@ class TestCheckpoints:
     def test_run_of_another_architecture(self, run) -> None:
         run.train()
         TinyWitness.began.clear()
-        for words, *options in (
-            ('does not fit the model', 'model.backbone.channels=(6,8)', 'model.decode_head.in_channels=(6,8)'),
-            ('other domain classifiers', 'default_hooks.mdat.output_classifier.channels=(8,4)')):
+        for words, *options in (('does not fit the model', 'model.backbone.channels=(6,8)',
+                                 'model.decode_head.in_channels=(6,8)'),
+                                ('other domain classifiers', 'default_hooks.mdat.output_classifier.channels=(8,4)')):
             with pytest.raises(ValueError, match=words):
                 run.train(*options, arguments=['--resume'])
         assert not TinyWitness.began
@@ -254,11 +256,16 @@ class TestMaps:
         subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True, timeout=200)
         assert len(list(out.rglob('*.png'))) == 65 * len(MAP_KINDS)
         for kind in MAP_KINDS:
-            assert (out / kind / 'a/b_59_leftImg8bit.png').read_bytes() == (
-                out / kind / 'a/a_4_leftImg8bit.png').read_bytes()
+            assert (out / kind / 'a/b_59_leftImg8bit.png').read_bytes() == (out / kind /
+                                                                            'a/a_4_leftImg8bit.png').read_bytes()
 
 
-def make_maps(folder: Path) -> List[str]:
+def make_maps(folder: Path) -> list[str]:
     """Command line of the tool for the streets of a run."""
-    return [sys.executable, str(ROOT / 'tools/dataset_converters/make_maps.py'), str(folder / 'tiny_mgcda.py'),
-            str(folder / 'cityscapes/leftImg8bit/train'), str(folder / 'maps')]
+    return [
+        sys.executable,
+        str(ROOT / 'tools/dataset_converters/make_maps.py'),
+        str(folder / 'tiny_mgcda.py'),
+        str(folder / 'cityscapes/leftImg8bit/train'),
+        str(folder / 'maps')
+    ]

@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Iterator
 
 import mmengine.runner
 import pytest
@@ -37,8 +37,13 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNames
     monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
     write_crafted(folder / 'evil.pth', mark, state_dict=build_tiny_model().state_dict(), meta={})
     with serve(folder) as (address, requests):
-        yield SimpleNamespace(folder=folder, mark=mark, address=address, requests=requests, evil=f'{address}/evil.pth',
-                              cache=tmp_path / 'torch/hub/checkpoints')
+        yield SimpleNamespace(
+            folder=folder,
+            mark=mark,
+            address=address,
+            requests=requests,
+            evil=f'{address}/evil.pth',
+            cache=tmp_path / 'torch/hub/checkpoints')
 
 
 def files(folder: Path) -> list:
@@ -52,8 +57,8 @@ def tool(tmp_path: Path, load_tool, forget_runs, monkeypatch) -> Callable[..., o
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('LOCAL_RANK', '0')
     score = dict(type='SML', boundary_widths=(4, 2), dilation=1, fitted='sml.pth')
-    (tmp_path / 'scores.py').write_text(
-        f"_base_ = './tiny.py'\nmodel = dict(type='AnomalySegmentor', scores=[{score}])\n")
+    (tmp_path /
+     'scores.py').write_text(f"_base_ = './tiny.py'\nmodel = dict(type='AnomalySegmentor', scores=[{score}])\n")
 
     def run(path: str, *arguments: str) -> object:
         forget_runs()
@@ -70,11 +75,13 @@ class TestCraftedFilesAtAnAddress:
         yield
         assert '/evil.pth' in web.requests and not web.mark.exists() and not files(web.cache)
 
-    @pytest.mark.parametrize('arguments', [
-        ('tools/test.py', 'tiny.py', '{evil}', '--work-dir', 'work'),
-        ('tools/train.py', 'tiny.py', '--work-dir', 'work', '--cfg-options', 'load_from={evil}'),
-        ('tools/train.py', 'tiny.py', '--work-dir', 'work', '--resume', '--cfg-options', 'load_from={evil}'),
-        ('tools/fit_scores.py', 'scores.py', '{evil}')], ids=['test', 'load_from', 'resume', 'fit_scores'])
+    @pytest.mark.parametrize(
+        'arguments',
+        [('tools/test.py', 'tiny.py', '{evil}', '--work-dir', 'work'),
+         ('tools/train.py', 'tiny.py', '--work-dir', 'work', '--cfg-options', 'load_from={evil}'),
+         ('tools/train.py', 'tiny.py', '--work-dir', 'work', '--resume', '--cfg-options', 'load_from={evil}'),
+         ('tools/fit_scores.py', 'scores.py', '{evil}')],
+        ids=['test', 'load_from', 'resume', 'fit_scores'])
     def test_tools(self, web, tool, arguments) -> None:
         with pytest.raises(UnsafeCheckpoint, match=REFUSED):
             tool(*(argument.format(evil=web.evil) for argument in arguments))
@@ -83,8 +90,12 @@ class TestCraftedFilesAtAnAddress:
         (tmp_path / 'plain.py').write_text("_base_ = './tiny.py'\nmodel = dict(type='AnomalySegmentor')\n")
         environment = {**os.environ, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1'}
         process = subprocess.run(
-            [sys.executable, str(ROOT / 'tools/infer.py'), 'plain.py', web.evil, 'data/img/0.png', '--out-dir', 'out'],
-            env=environment, capture_output=True, text=True, timeout=300)
+            [sys.executable,
+             str(ROOT / 'tools/infer.py'), 'plain.py', web.evil, 'data/img/0.png', '--out-dir', 'out'],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300)
         assert process.returncode == 1 and re.search(REFUSED, process.stderr), process.stderr
 
     def test_inferencer(self, web, tool) -> None:
@@ -128,8 +139,11 @@ class TestCraftedFilesAtAnAddress:
 
     def test_the_file_would_have_run_in_mmengine(self, web, tmp_path) -> None:
         script = f'from mmengine.runner import CheckpointLoader; CheckpointLoader.load_checkpoint({web.evil!r})'
-        subprocess.run([sys.executable, '-c', script], env=dict(os.environ, TORCH_HOME=str(tmp_path / 'other')),
-                       capture_output=True, timeout=300, check=True)
+        subprocess.run([sys.executable, '-c', script],
+                       env=dict(os.environ, TORCH_HOME=str(tmp_path / 'other')),
+                       capture_output=True,
+                       timeout=300,
+                       check=True)
         assert web.mark.exists()
         web.mark.unlink()
 

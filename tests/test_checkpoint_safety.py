@@ -2,8 +2,9 @@
 import builtins
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,8 +118,10 @@ def test_object_arrays_in_checkpoints_are_refused(tmp_path: Path) -> None:
         torch.load(tmp_path / 'objects.pth', weights_only=True)
 
 
-@pytest.mark.parametrize('name', ['bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64',
-                                  'float16', 'float32', 'float64', 'complex64', 'complex128'])
+@pytest.mark.parametrize('name', [
+    'bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64', 'float16', 'float32', 'float64',
+    'complex64', 'complex128'
+])
 def test_numpy_numbers_and_arrays_load(tmp_path: Path, name: str) -> None:
     array = np.arange(6).reshape(2, 3).astype(name)
     meta = dict(palette=array, transposed=array.T, empty=array[:0], value=array[1, 2])

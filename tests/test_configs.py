@@ -3,9 +3,10 @@
 import copy
 import inspect
 from ast import literal_eval
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ SIZE = (32, 64)
 TEST_SIZE = (64, 96)
 
 
-def find_configs() -> List[str]:
+def find_configs() -> list[str]:
     """Configs that describe a run or a network, not a part of one, nor a study of several."""
     paths = (path.relative_to(ROOT / 'configs') for path in (ROOT / 'configs').rglob('*.py'))
     return sorted(path.as_posix() for path in paths if '_base_' not in path.parts and path.parent.name != 'studies')
@@ -37,7 +38,7 @@ def find_configs() -> List[str]:
 CONFIGS = find_configs()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(name: str) -> Config:
     return Config.fromfile(ROOT / 'configs' / name)
 
@@ -61,17 +62,16 @@ def test_no_config_is_left_out() -> None:
         'ablation/baseline_mix.py', 'ablation/oda.py', 'ablation/oda_fda.py', 'ablation/mdat.py',
         'ablation/mdat_pcl.py', 'ablation/mdat_cpcl.py', 'ablation/cacl.py', 'mgcda/mgcda_r50_cityscapes.py',
         'mgcda/mgcda_mit-b2_cityscapes.py', 'mgcda/mgcda_convnext-t_cityscapes.py',
-        'mgcda/mgcda_dinov2-b_cityscapes.py',
-        'mgcda/mgcda_online_cityscapes.py', 'mgcda/mgcda_do-downsample4_cityscapes.py',
-        'mgcda/mgcda_log-eq3_cityscapes.py', 'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py',
-        'toy/generator.py', 'toy/baseline.py', 'toy/mgcda.py', 'toy/entropy.py', 'studies/cityscapes256/generator.py',
-        'studies/cityscapes256/baseline.py', 'studies/cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py',
-        'spade/spade-light_cityscapes-128x256.py',
-        'espnetv2/espnetv2_cityscapes-1024x512.py', 'espnetv2/espnetv2_entropy_road-anomaly.py',
-        'synboost/synboost_processed.py', 'synboost/synboost_void_cityscapes.py', 'synboost/synboost_cityscapes.py',
-        'image_resynthesis/image-resynthesis_cityscapes.py',
-        'image_resynthesis/image-resynthesis-pp_cityscapes.py', 'pix2pixhd/pix2pixhd_cityscapes-512x1024.py',
-        'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py',
+        'mgcda/mgcda_dinov2-b_cityscapes.py', 'mgcda/mgcda_online_cityscapes.py',
+        'mgcda/mgcda_do-downsample4_cityscapes.py', 'mgcda/mgcda_log-eq3_cityscapes.py',
+        'mgcda/mgcda_printed-eq3_cityscapes.py', 'toy/segmenter.py', 'toy/generator.py', 'toy/baseline.py',
+        'toy/mgcda.py', 'toy/entropy.py', 'studies/cityscapes256/generator.py', 'studies/cityscapes256/baseline.py',
+        'studies/cityscapes256/mgcda.py', 'spade/spade_cityscapes-256x512.py',
+        'spade/spade-light_cityscapes-128x256.py', 'espnetv2/espnetv2_cityscapes-1024x512.py',
+        'espnetv2/espnetv2_entropy_road-anomaly.py', 'synboost/synboost_processed.py',
+        'synboost/synboost_void_cityscapes.py', 'synboost/synboost_cityscapes.py',
+        'image_resynthesis/image-resynthesis_cityscapes.py', 'image_resynthesis/image-resynthesis-pp_cityscapes.py',
+        'pix2pixhd/pix2pixhd_cityscapes-512x1024.py', 'deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py',
         *(f'deeplabv3plus/{name}_deeplabv3plus_r101-d8.py'
           for name in ('scores', 'odin', 'react', 'sml', 'mahalanobis', 'knn', 'single-layer-nll', 'minimum-nll',
                        'logistic-regression', 'mc-dropout', 'ensemble')),
@@ -81,14 +81,12 @@ def test_no_config_is_left_out() -> None:
           for network in ('deeplabv3plus_r101-d8', 'segformer_mit-b2', 'upernet_r50')),
         *(f'plugin/{name}_{backbone}.py' for name in ('outlier-head', 'pebal', 'dense-hybrid')
           for backbone in ('vgg16', 'r50', 'mit-b2', 'convnext-t', 'dinov2-b')),
-        *(f'studies/cityscapes256/{name}.py'
-          for name in ('baseline_void-class', 'baseline_anomaly-mix', 'oda', 'oda_fda', 'mdat', 'mdat_pcl', 'mdat_cpcl',
-                       'cacl')),
+        *(f'studies/cityscapes256/{name}.py' for name in ('baseline_void-class', 'baseline_anomaly-mix', 'oda',
+                                                          'oda_fda', 'mdat', 'mdat_pcl', 'mdat_cpcl', 'cacl')),
         *(f'{folder}/{name}.py' for folder in ('toy', 'studies/cityscapes256')
-          for name in ('scores', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis',
-                       'image-resynthesis-pp', 'synboost', 'void-class', 'max-entropy', 'outlier-head',
-                       'outlier-head-negatives', 'dirichlet', 'pebal', 'dense-hybrid', 'gmmseg', 'mgcda_outlier-head',
-                       'mgcda_pebal', 'mgcda_dense-hybrid'))
+          for name in ('scores', 'mc-dropout', 'ensemble', 'pix2pixhd', 'image-resynthesis', 'image-resynthesis-pp',
+                       'synboost', 'void-class', 'max-entropy', 'outlier-head', 'outlier-head-negatives', 'dirichlet',
+                       'pebal', 'dense-hybrid', 'gmmseg', 'mgcda_outlier-head', 'mgcda_pebal', 'mgcda_dense-hybrid'))
     }
     assert expected <= set(CONFIGS)
     assert all('model' in load(name) for name in CONFIGS)
@@ -101,9 +99,9 @@ def test_no_config_is_left_out() -> None:
 class RandomSamples(torch.utils.data.Dataset):
     """Two packed samples of noise, one a domain, with every kind of label."""
 
-    metainfo: Dict[str, Any] = {}
+    metainfo: dict[str, Any] = {}
 
-    def __init__(self, channels: int, labels: List[int], domains: List[int]) -> None:
+    def __init__(self, channels: int, labels: list[int], domains: list[int]) -> None:
         self.channels, self.labels, self.domains = channels, labels, domains
         self.domain_sizes = tuple(domains.count(domain) for domain in sorted(set(domains)))
 
@@ -114,7 +112,7 @@ class RandomSamples(torch.utils.data.Dataset):
         return random_sample(self.channels, SIZE, self.labels, domain=self.domains[index])
 
 
-def random_sample(channels: int, size: tuple, labels: List[int], **metainfo: Any) -> dict:
+def random_sample(channels: int, size: tuple, labels: list[int], **metainfo: Any) -> dict:
     generator = torch.Generator().manual_seed(metainfo.get('domain', 2))
     inputs = torch.randint(0, 256, (channels, *size), dtype=torch.uint8, generator=generator)
     if channels == 10:
@@ -132,7 +130,7 @@ class GradientRecorder(Hook):
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.received: Dict[str, bool] = {}
+        self.received: dict[str, bool] = {}
 
     def before_train(self, runner: Runner) -> None:
         for name, param in runner.model.named_parameters():
@@ -147,7 +145,7 @@ def find_hook(runner: Runner, name: str) -> Any:
     return next((hook for hook in runner.hooks if type(hook).__name__ == name), None)
 
 
-def copy_of(module: nn.Module) -> Dict[str, Tensor]:
+def copy_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: param.detach().clone() for name, param in module.named_parameters()}
 
 
@@ -190,7 +188,7 @@ def tiny_model(cfg: Config) -> nn.Module:
 @pytest.fixture(scope='module')
 def add_frozen_networks() -> Iterator[Callable[[nn.Module, Config], None]]:
     """Gives a model the frozen networks of its config; configs that have the same share them."""
-    built: Dict[str, nn.Module] = {}
+    built: dict[str, nn.Module] = {}
 
     def add(model: nn.Module, cfg: Config) -> None:
         frozen = cfg.model.get('frozen')
@@ -241,7 +239,9 @@ def tiny_dataloader(cfg: Config) -> dict:
         domains = [0, 1] if num_domains == 2 else [0, 0]
         sampler = dict(sampler, batch_size=2, num_per_domain=2 // num_domains)
     return dict(
-        batch_size=2, num_workers=0, sampler=sampler,
+        batch_size=2,
+        num_workers=0,
+        sampler=sampler,
         dataset=dict(type='RandomSamples', channels=train_channels(cfg), labels=labels, domains=domains))
 
 
@@ -289,7 +289,7 @@ def test_config_of_a_trained_segmenter_predicts(name: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if is_trained(name)])
 def test_config_trains_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        add_frozen_networks: Callable[[nn.Module, Config], None]) -> None:
+                                    add_frozen_networks: Callable[[nn.Module, Config], None]) -> None:
     monkeypatch.chdir(ROOT)  # frozen networks are named by configs relative to it
     torch.manual_seed(0)
     cfg = load(name)
@@ -348,8 +348,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@lru_cache(maxsize=None)
-def read_training_batch(loader: str, preprocessor: str) -> Dict[str, Any]:
+@cache
+def read_training_batch(loader: str, preprocessor: str) -> dict[str, Any]:
     """What a training batch holds; configs that read the same share the reading."""
     packed = MODELS.build(literal_eval(preprocessor))(next(iter(build_loader(loader))), training=True)
     inputs, samples = packed['inputs'], packed['data_samples']
@@ -357,7 +357,8 @@ def read_training_batch(loader: str, preprocessor: str) -> Dict[str, Any]:
     facts = dict(
         shape=tuple(inputs.shape),
         labels=[set(np.unique(sample.gt_sem_seg.data).tolist()) for sample in samples],
-        label_sizes={tuple(sample.gt_sem_seg.data.shape) for sample in samples},
+        label_sizes={tuple(sample.gt_sem_seg.data.shape)
+                     for sample in samples},
         domains=[sample.get('domain') for sample in samples])
     if inputs.shape[1] == 10:
         facts['semantic'] = set(np.unique(inputs[:, 6]).tolist())
@@ -365,8 +366,8 @@ def read_training_batch(loader: str, preprocessor: str) -> Dict[str, Any]:
     return facts
 
 
-@lru_cache(maxsize=None)
-def read_all(loader: str, preprocessor: str) -> List[SegDataSample]:
+@cache
+def read_all(loader: str, preprocessor: str) -> list[SegDataSample]:
     """The samples of a dataloader for testing, image by image."""
     preprocess = MODELS.build(literal_eval(preprocessor))
     batches = [preprocess(batch, training=False) for batch in build_loader(loader)]
@@ -413,7 +414,7 @@ def test_pipelines_read_the_layouts(name: str, data_root: Path, monkeypatch: pyt
             check_samples(name, cfg, part, read_all(dump(cfg[f'{part}_dataloader']), preprocessor))
 
 
-def check_training_batch(name: str, cfg: Config, facts: Dict[str, Any]) -> None:
+def check_training_batch(name: str, cfg: Config, facts: dict[str, Any]) -> None:
     batch_size, (height, width) = cfg.train_dataloader.batch_size, facts['shape'][2:]
     assert facts['shape'][:2] == (batch_size, train_channels(cfg))
     assert facts['label_sizes'] == {(1, height, width)}
@@ -427,8 +428,8 @@ def check_training_batch(name: str, cfg: Config, facts: Dict[str, Any]) -> None:
     assert (height, width) == (IMAGE_SIZE if online else tuple(crops[0] if crops else cfg.model.work_size))
     num_domains = len(cfg.train_dataloader.dataset.datasets)
     half = batch_size // 2
-    assert facts['domains'] == ([0] * half + [1] * half if num_domains == 2 else
-                                [int('anomaly-mix' in name)] * batch_size)
+    assert facts['domains'] == ([0] * half + [1] * half if num_domains == 2 else [int('anomaly-mix' in name)] *
+                                batch_size)
     for domain in set(facts['domains']):  # each domain has anomalies of its own
         of_domain = [labels for labels, other in zip(facts['labels'], facts['domains']) if other == domain]
         assert set.union(*of_domain) == {NORMAL, ANOMALY, IGNORE}
@@ -440,7 +441,7 @@ def check_training_batch(name: str, cfg: Config, facts: Dict[str, Any]) -> None:
             assert facts['map_ranges'] == [(0, 0)] * 3
 
 
-def check_samples(name: str, cfg: Config, part: str, samples: List[SegDataSample]) -> None:
+def check_samples(name: str, cfg: Config, part: str, samples: list[SegDataSample]) -> None:
     if cfg.model.type in ('EncoderDecoder', 'Resynthesizer'):
         assert len(samples) == 2
         return

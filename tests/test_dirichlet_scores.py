@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 from torch.distributions import Dirichlet, kl_divergence
 
-from mgcda.dirichlet import (concentrations, dirichlet_entropy, dirichlet_kl_divergence, dirichlet_mutual_information)
+from mgcda.dirichlet import concentrations, dirichlet_entropy, dirichlet_kl_divergence, dirichlet_mutual_information
 from mgcda.scores import build_score
 
 TARGETS = torch.tensor([1., 30., 4.], dtype=torch.float64).view(1, 3, 1, 1)

@@ -6,8 +6,9 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import pytest
 import torch
@@ -28,8 +29,13 @@ DDP = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=
 def load_config(config: Path, work_dir: Path, **options: Any) -> Config:
     cfg = Config.fromfile(str(config))
     cfg.merge_from_dict({
-        'work_dir': str(work_dir), 'experiment_name': work_dir.name, 'log_level': 'ERROR',
-        'train_cfg.max_iters': NUM_ITERS, 'default_hooks.checkpoint.interval': 2, **options})
+        'work_dir': str(work_dir),
+        'experiment_name': work_dir.name,
+        'log_level': 'ERROR',
+        'train_cfg.max_iters': NUM_ITERS,
+        'default_hooks.checkpoint.interval': 2,
+        **options
+    })
     cfg.custom_hooks.append(dict(type='TinyRecorder'))
     return cfg
 
@@ -45,24 +51,34 @@ def run_rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def train_and_test(folder: Path) -> Dict[str, Any]:
+def train_and_test(folder: Path) -> dict[str, Any]:
     """Train with either seeding, resume the latter run, and test it; what was recorded."""
     outcome = {}
     for name, diff_rank_seed in SEEDINGS.items():
-        options = {'launcher': 'pytorch', 'model_wrapper_cfg': DDP,
-                   'randomness': dict(seed=3, diff_rank_seed=diff_rank_seed)}
+        options = {
+            'launcher': 'pytorch',
+            'model_wrapper_cfg': DDP,
+            'randomness': dict(seed=3, diff_rank_seed=diff_rank_seed)
+        }
         runner = Runner.from_cfg(load_config(folder / 'tiny_mgcda.py', folder / name, **options))
         runner.train()
         recorder = recorder_of(runner)
         outcome[name] = dict(seed=runner.seed, initial=recorder.initial, rows=recorder.rows)
-    resumed = Runner.from_cfg(load_config(
-        folder / 'tiny_mgcda.py', folder / 'resumed', resume=True, load_from=str(folder / 'own_seed/iter_2.pth'),
-        **options))
+    resumed = Runner.from_cfg(
+        load_config(
+            folder / 'tiny_mgcda.py',
+            folder / 'resumed',
+            resume=True,
+            load_from=str(folder / 'own_seed/iter_2.pth'),
+            **options))
     resumed.train()
     outcome['resumed'] = recorder_of(resumed).rows
-    tested = Runner.from_cfg(load_config(
-        folder / 'tiny_mgcda.py', folder / 'tested', load_from=str(folder / f'own_seed/iter_{NUM_ITERS}.pth'),
-        **options))
+    tested = Runner.from_cfg(
+        load_config(
+            folder / 'tiny_mgcda.py',
+            folder / 'tested',
+            load_from=str(folder / f'own_seed/iter_{NUM_ITERS}.pth'),
+            **options))
     outcome['results'] = tested.test()
     return outcome
 
@@ -80,12 +96,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope='module')
-def ranks(folder: Path) -> List[Dict[str, Any]]:
+def ranks(folder: Path) -> list[dict[str, Any]]:
     return [torch.load(folder / f'rank_{rank}.pth') for rank in range(2)]
 
 
 @pytest.fixture(params=list(SEEDINGS))
-def runs(request: pytest.FixtureRequest, ranks: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+def runs(request: pytest.FixtureRequest, ranks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What each rank recorded of one training."""
     assert (ranks[0][request.param]['seed'] != ranks[1][request.param]['seed']) == SEEDINGS[request.param]
     return [rank[request.param] for rank in ranks]
@@ -113,19 +129,21 @@ def test_ranks_see_data_and_random_numbers_of_their_own(runs) -> None:
         assert len({name for run in runs for name in run['rows'][0]['files'][domain]}) == 4
 
 
-def reference_losses(model: torch.nn.Module, classifiers: torch.nn.ModuleDict, row: Dict[str, Any]) -> tuple:
+def reference_losses(model: torch.nn.Module, classifiers: torch.nn.ModuleDict, row: dict[str, Any]) -> tuple:
     """Losses of the network and of the classifiers on one rank's batch, the adversarial ones written from eq. 2."""
     own = [row['tau'] if domain == 0 else 1 - row['tau'] for domain in row['domains']]
     rivals = []
 
-    def distance(pred: torch.Tensor, labels: List[float]) -> torch.Tensor:
+    def distance(pred: torch.Tensor, labels: list[float]) -> torch.Tensor:
         return sum((one - label).square().mean() for one, label in zip(pred, labels)) / (len(labels) // 2)
 
-    def align(taps: Dict[str, torch.Tensor], domains: List[int]) -> Dict[str, torch.Tensor]:
+    def align(taps: dict[str, torch.Tensor], domains: list[int]) -> dict[str, torch.Tensor]:
         inputs = dict(feature=taps['features'], output=1 / (1 + (-taps['anomaly_logit']).exp()))
         rivals.extend(distance(classifiers[stage](value.detach()), own) for stage, value in inputs.items())
-        return {f'loss_{stage}': weight * distance(classifiers[stage](inputs[stage]), [1 - label for label in own])
-                for stage, weight in (('feature', 0.04), ('output', 0.06))}
+        return {
+            f'loss_{stage}': weight * distance(classifiers[stage](inputs[stage]), [1 - label for label in own])
+            for stage, weight in (('feature', 0.04), ('output', 0.06))
+        }
 
     model.set_alignment(align)
     torch.set_rng_state(row['random_state'])
@@ -164,7 +182,7 @@ def test_gradients_are_those_of_the_mean_of_the_ranks_losses(folder, runs, monke
         assert sum(bool(grad.norm() > 100 * rounding) for grad in expected) > 0.8 * len(expected)
 
 
-def with_samples(row: Dict[str, Any]) -> Dict[str, Any]:
+def with_samples(row: dict[str, Any]) -> dict[str, Any]:
     """A recorded row with its batch as the network takes it."""
     samples = []
     for target, domain in zip(row['targets'], row['domains']):
@@ -182,8 +200,9 @@ def test_two_ranks_resume_to_the_bit(ranks) -> None:
 
 def test_two_ranks_test_as_one(folder, ranks) -> None:
     assert_identical(ranks[1]['results'], ranks[0]['results'])
-    runner = Runner.from_cfg(load_config(
-        folder / 'tiny_mgcda.py', folder / 'alone', load_from=str(folder / f'own_seed/iter_{NUM_ITERS}.pth')))
+    runner = Runner.from_cfg(
+        load_config(
+            folder / 'tiny_mgcda.py', folder / 'alone', load_from=str(folder / f'own_seed/iter_{NUM_ITERS}.pth')))
     alone = runner.test()
     assert len(runner.test_dataloader.dataset) % 2 == 1
     assert {'RoadAnomaly/AP', 'RoadAnomaly/FPR95', 'Fishyscapes/AP', 'Fishyscapes/AUROC'} <= set(alone)
@@ -197,12 +216,15 @@ def test_two_ranks_test_as_one(folder, ranks) -> None:
 OF_MEANS = ('void_class', 'max_entropy', 'dirichlet', 'outlier_head', 'dense_hybrid')
 
 
-def train_systems(folder: Path, world_size: int) -> Dict[str, Any]:
+def train_systems(folder: Path, world_size: int) -> dict[str, Any]:
     """Train each system, on one rank those OF_MEANS with the doubled batch; what was recorded."""
     outcome = {}
     for name in SYSTEMS if world_size == 2 else OF_MEANS:
-        options: Dict[str, Any] = {**NO_DROPOUT, 'train_cfg.max_iters': NUM_ITERS, 'randomness.seed': 3,
-                                   'optim_wrapper.optimizer': dict(_delete_=True, type='SGD', lr=0.1)}
+        options: dict[str, Any] = {
+            **NO_DROPOUT, 'train_cfg.max_iters': NUM_ITERS,
+            'randomness.seed': 3,
+            'optim_wrapper.optimizer': dict(_delete_=True, type='SGD', lr=0.1)
+        }
         cfg = Config.fromfile(str(folder / f'{name}.py'))
         if name in OF_MEANS:  # void pixels alone: each of the tiny streets has as many
             options['train_dataloader.dataset.datasets'] = [cfg.void_class]
@@ -245,7 +267,7 @@ def test_memory_of_mixtures_holds_pixels_of_both_ranks(ranks) -> None:
 
 
 @pytest.fixture(scope='module')
-def alone(folder: Path, forget_runs) -> Dict[str, Any]:
+def alone(folder: Path, forget_runs) -> dict[str, Any]:
     """What one process records of the doubled batch."""
     forget_runs()
     return train_systems(folder, world_size=1)
@@ -273,16 +295,25 @@ def launch(folder: Path, *command: Any) -> str:
         sock.bind(('127.0.0.1', 0))
         port = str(sock.getsockname()[1])
     env = dict(
-        os.environ, PORT=port, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1',
+        os.environ,
+        PORT=port,
+        PYTHON=sys.executable,
+        CUDA_VISIBLE_DEVICES='',
+        OMP_NUM_THREADS='1',
         PYTHONPATH=os.pathsep.join([str(ROOT / 'projects'), str(ROOT / 'tests')]))
     env.pop('LOCAL_RANK', None)
-    process = subprocess.run([str(part) for part in command], cwd=folder, env=env, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, timeout=300)
+    process = subprocess.run([str(part) for part in command],
+                             cwd=folder,
+                             env=env,
+                             stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT,
+                             text=True,
+                             timeout=300)
     assert process.returncode == 0, process.stdout[-4000:]
     return process.stdout
 
 
-def scores_in(work_dir: Path) -> Dict[str, float]:
+def scores_in(work_dir: Path) -> dict[str, float]:
     """Results that the newest test below ``work_dir`` logged."""
     path = max(work_dir.glob('*/*.json'), key=lambda path: path.stat().st_mtime)
     return json.loads(path.read_text())
@@ -304,8 +335,10 @@ def test_launchers_train_resume_and_test_on_two_processes(folder, tmp_path) -> N
     assert 'RoadAnomaly' in printed
     launch(tmp_path, sys.executable, ROOT / 'tools/test.py', config, work / 'iter_6.pth', '--work-dir',
            tmp_path / 'one')
-    two, one = ({key: value for key, value in scores_in(tmp_path / name).items() if '/' in key}
-                for name in ('two', 'one'))
+    two, one = ({
+        key: value
+        for key, value in scores_in(tmp_path / name).items() if '/' in key
+    } for name in ('two', 'one'))
     assert len(one) >= 6
     assert_identical(two, one)
 
@@ -320,7 +353,9 @@ def test_two_processes_share_the_making_of_maps(folder, tmp_path) -> None:
     assert re.search(r'5 of 5 images.*, 0 were there already', printed)
     assert '0 of 5 images' in launch(tmp_path, *launch_two, *tool, tmp_path / 'two', '--launcher', 'pytorch')
     launch(tmp_path, sys.executable, *tool, tmp_path / 'one', '--workers', 0)
-    two, one = ({str(path.relative_to(out)): path.read_bytes() for path in out.rglob('*') if path.is_file()}
-                for out in (tmp_path / 'two', tmp_path / 'one'))
+    two, one = ({
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob('*') if path.is_file()
+    } for out in (tmp_path / 'two', tmp_path / 'one'))
     assert len(one) == 5 * len(MAP_KINDS) + 1
     assert two == one

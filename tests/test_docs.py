@@ -3,9 +3,9 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, List
 from xml.etree import ElementTree
 
 import pytest
@@ -17,7 +17,7 @@ COMMANDS_OF_OTHERS = {'pip', 'mkdir', 'cp', 'source', 'git'}
 documents = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
 
 
-def headings(document: Path) -> List[str]:
+def headings(document: Path) -> list[str]:
     """Anchors of a document's headings, as GitHub makes them."""
     text = re.sub(r'^```.*?^```', '', document.read_text(), flags=re.MULTILINE | re.DOTALL)
     titles = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
@@ -29,10 +29,10 @@ class Accepted(Exception):
 
 
 @pytest.fixture
-def parse(monkeypatch: pytest.MonkeyPatch, load_tool: Callable[[str], ModuleType]) -> Callable[[str, List[str]], None]:
+def parse(monkeypatch: pytest.MonkeyPatch, load_tool: Callable[[str], ModuleType]) -> Callable[[str, list[str]], None]:
     """Run a tool up to the point where its own parser has accepted the arguments."""
 
-    def run(path: str, arguments: List[str]) -> None:
+    def run(path: str, arguments: list[str]) -> None:
         tool = load_tool(path)
         accept = argparse.ArgumentParser.parse_args
 
@@ -73,7 +73,7 @@ def test_drawings() -> None:
 
 @documents
 def test_named_files(document: Path) -> None:
-    names = re.findall(r"(?<![\w/.-])((?:configs|tools|docs|tests|projects)/[\w./-]*\w)", document.read_text())
+    names = re.findall(r'(?<![\w/.-])((?:configs|tools|docs|tests|projects)/[\w./-]*\w)', document.read_text())
     assert names
     missing = sorted({name for name in names if not (ROOT / name).exists()})
     assert not missing, f'{document.name} names {missing}'
@@ -87,7 +87,7 @@ def test_every_leaf_config_is_listed() -> None:
     assert not sorted(leaf for leaf in leaves if leaf not in text)
 
 
-def test_commands_are_accepted(parse: Callable[[str, List[str]], None]) -> None:
+def test_commands_are_accepted(parse: Callable[[str, list[str]], None]) -> None:
     targets = set(re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
     tools = set()
     for document in DOCUMENTS:
@@ -103,12 +103,12 @@ def test_commands_are_accepted(parse: Callable[[str, List[str]], None]) -> None:
                     pytest.fail(f'{document.name}: {path} refuses {arguments}')
     # Every tool that a user calls is shown once at least.
     assert tools == {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / 'tools').rglob('*.py')
-        if 'main()' in path.read_text() and path.name != 'check_env.py'
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / 'tools').rglob('*.py') if 'main()' in path.read_text() and path.name != 'check_env.py'
     }
 
 
-def test_a_wrong_flag_would_be_found(parse: Callable[[str, List[str]], None]) -> None:
+def test_a_wrong_flag_would_be_found(parse: Callable[[str, list[str]], None]) -> None:
     with pytest.raises(SystemExit):
         parse('tools/train.py', ['configs/mgcda_cityscapes.py', '--resumee-from', 'x'])
 
@@ -117,4 +117,5 @@ def test_generator_is_copied_to_where_the_flagship_looks() -> None:
     source, target = re.search(r'cp (\S+) (\S+)', (ROOT / 'README.md').read_text()).groups()
     generator = Config.fromfile(ROOT / 'configs/mgcda_cityscapes.py').model.frozen.generator
     assert target == generator.checkpoint
-    assert source == f'work_dirs/{Path(generator.config).stem}/iter_{Config.fromfile(ROOT / generator.config).max_iters}.pth'
+    max_iters = Config.fromfile(ROOT / generator.config).max_iters
+    assert source == f'work_dirs/{Path(generator.config).stem}/iter_{max_iters}.pth'

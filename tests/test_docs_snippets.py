@@ -5,9 +5,10 @@ import gc
 import mmap
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterator, List
+from typing import Any
 
 import mmseg.registry
 import pytest
@@ -89,7 +90,7 @@ def freeze() -> Iterator[None]:
     gc.unfreeze()
 
 
-def write_files(page: Path, root: Path) -> List[str]:
+def write_files(page: Path, root: Path) -> list[str]:
     """Write the files that a page names; returns their texts."""
     files = named_blocks(page)
     for name, text in files.items():
@@ -139,7 +140,7 @@ def test_worked_example(page: str, num_test: int, root: Path, make_toy_files: Ca
     files = write_files(path, root)
     assert files and sum(len(text.splitlines()) for text in files) < 60
     run_code(path)
-    results: List[Any] = []
+    results: list[Any] = []
     for command in commands(path):
         forget_runs()
         tool, arguments = tool_call(command)
@@ -177,23 +178,23 @@ def messages_of(path: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope='module')
-def messages() -> List[str]:
+def messages() -> list[str]:
     sources = [path for folder in ('projects', 'tools') for path in (ROOT / folder).rglob('*.py')]
     scripts = [path.read_text() for path in (ROOT / 'tools').glob('*.sh')]
     return [message for path in sources for message in messages_of(path)] + scripts
 
 
-def is_printed(quote: str, messages: List[str]) -> bool:
+def is_printed(quote: str, messages: list[str]) -> bool:
     quote = re.sub(r'^(\.\.\. )|( ?\.\.\.)$', '', shape_of(quote))
     assert len(quote.replace('...', '')) > 12, quote
     return any(quote in message for message in messages)
 
 
-def quotes() -> List[str]:
+def quotes() -> list[str]:
     return [line for block in blocks(ROOT / 'docs/troubleshooting.md', 'text') for line in block.splitlines()]
 
 
-def test_quoted_messages_are_printed(messages: List[str]) -> None:
+def test_quoted_messages_are_printed(messages: list[str]) -> None:
     found = [quote for quote in quotes() if quote not in (*OF_PYTORCH, OF_MMCV_LITE)]
     assert len(found) > 25
     assert not [quote for quote in found if not is_printed(quote, messages)]

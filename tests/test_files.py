@@ -2,7 +2,6 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import List
 
 import pytest
 import torch
@@ -41,12 +40,13 @@ def test_checkpoint_bytes_load_back(tmp_path):
     assert checkpoint_bytes(checkpoint) == checkpoint_bytes(checkpoint)
     write_file(tmp_path / 'c.pth', checkpoint_bytes(checkpoint))
     loaded = torch.load(tmp_path / 'c.pth', weights_only=True)
-    assert torch.equal(loaded['state_dict']['weight'], checkpoint['state_dict']['weight']) and loaded['meta']['epoch'] == 1
+    assert torch.equal(loaded['state_dict']['weight'],
+                       checkpoint['state_dict']['weight']) and loaded['meta']['epoch'] == 1
 
 
 class TestClaims:
 
-    def claim(self, folder: Path, seed: int, overwrite: bool = False, **others) -> List[str]:
+    def claim(self, folder: Path, seed: int, overwrite: bool = False, **others) -> list[str]:
         """Claim a folder; the names of the files that are left of what lay there."""
         settings = dict(seed=seed, **others)
         claim_folder(folder / 'settings.json', settings, 'maps', overwrite, folder.glob('*.png'), ['sha'])
@@ -90,4 +90,6 @@ def test_hashes_of_the_files_that_a_config_names(tmp_path) -> None:
     network = dict(checkpoint=str(weights), config=str(config), size=(1, 2))
     model = dict(a=[network], b=(str(fitted), 'nowhere.pth', None))
     assert hash_files(model) == {
-        str(weights): hashlib.sha256(b'x' * (3 << 20)).hexdigest()[:16], str(fitted): hashlib.sha256().hexdigest()[:16]}
+        str(weights): hashlib.sha256(b'x' * (3 << 20)).hexdigest()[:16],
+        str(fitted): hashlib.sha256().hexdigest()[:16]
+    }

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import pytest
 import torch
@@ -22,15 +23,21 @@ from tiny_dissimilarity import ROOT, assert_identical, quick_runs, write_tiny_mg
 
 KILLS = int(os.environ.get('MGCDA_KILLS', 4))
 OPTIONS = {
-    'train_cfg.max_iters': 12, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 1,
-    'default_hooks.checkpoint.max_keep_ckpts': 1, 'default_hooks.checkpoint.save_best': 'RoadAnomaly/AP',
-    'default_hooks.checkpoint.rule': 'greater', 'log_level': 'ERROR', 'optim_wrapper.optimizer.lr': 0.02}
-VALIDATION = '''
+    'train_cfg.max_iters': 12,
+    'train_cfg.val_interval': 2,
+    'default_hooks.checkpoint.interval': 1,
+    'default_hooks.checkpoint.max_keep_ckpts': 1,
+    'default_hooks.checkpoint.save_best': 'RoadAnomaly/AP',
+    'default_hooks.checkpoint.rule': 'greater',
+    'log_level': 'ERROR',
+    'optim_wrapper.optimizer.lr': 0.02
+}
+VALIDATION = """
 custom_imports = dict(imports=['mgcda', 'tiny_dissimilarity', 'kill_drill'], allow_failed_imports=False)
 val_dataloader = test_dataloader
 val_evaluator = test_evaluator
 val_cfg = dict(type='ValLoop')
-'''
+"""
 pytestmark = pytest.mark.slow
 
 
@@ -58,7 +65,7 @@ def after(seconds: float, process_group: int) -> None:
     timer.start()
 
 
-def report(what: str, kills: List[str], starts: int) -> None:
+def report(what: str, kills: list[str], starts: int) -> None:
     print(f'\n{what}: {len(kills)} kills in {starts} starts: {", ".join(kills)}')
 
 
@@ -103,16 +110,21 @@ def test_training(config, tmp_path, load_tool, forget_runs) -> None:
     assert_identical(outcome(work), whole)
 
 
-def study_outcome(folder: Path) -> Dict[str, Any]:
+def study_outcome(folder: Path) -> dict[str, Any]:
     results = json.loads((folder / 'row/seed0/test/results.json').read_text())
-    return dict(outcome(folder / 'row/seed0'), results=json.dumps(results['data_sets']),
-                table=(folder / 'study.md').read_text())
+    return dict(
+        outcome(folder / 'row/seed0'),
+        results=json.dumps(results['data_sets']),
+        table=(folder / 'study.md').read_text())
 
 
 def test_study(config, tmp_path) -> None:
     options = {key: value for key, value in OPTIONS.items() if key != 'log_level'}
     environment = {
-        **os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{ROOT}/projects:{ROOT}/tests', 'CUDA_VISIBLE_DEVICES': ''}
+        **os.environ, 'OMP_NUM_THREADS': '1',
+        'PYTHONPATH': f'{ROOT}/projects:{ROOT}/tests',
+        'CUDA_VISIBLE_DEVICES': ''
+    }
 
     def start(folder: Path, kill_at: str = '', seconds: float = 0.) -> int:
         """Run the study until it ends or all of its processes are killed."""
@@ -120,8 +132,11 @@ def test_study(config, tmp_path) -> None:
         Config(dict(work_dir=str(folder), rows=[row])).dump('study.py')
         armed = dict(environment, KILL_DRILL=kill_at) if kill_at else environment
         with open(tmp_path / 'study.log', 'a') as log:
-            process = subprocess.Popen([sys.executable, str(ROOT / 'tools/run_study.py'), 'study.py'], env=armed,
-                                       stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen([sys.executable, str(ROOT / 'tools/run_study.py'), 'study.py'],
+                                       env=armed,
+                                       stdout=log,
+                                       stderr=log,
+                                       start_new_session=True)
         if seconds:
             begun = time.time()
             while not list(folder.rglob('vis_data')) and process.poll() is None and time.time() - begun < 300:

@@ -2,7 +2,7 @@
 """model-index.yml and the metafiles, in OpenMMLab's form: every config of a method is in one of them, as it is."""
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +19,7 @@ OPTIONAL_MODEL_KEYS = {'Results', 'Weights'}
 METADATA_KEYS = {'Training Data', 'Architecture', 'Batch Size', 'Epochs', 'Iterations'}
 
 
-def read(path: Path) -> Dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding='utf-8'))
 
 
@@ -28,7 +28,7 @@ MODELS = [(model, file) for file in FILES for model in read(ROOT / file)['Models
 COLLECTIONS = [collection for file in FILES for collection in read(ROOT / file).get('Collections', [])]
 
 
-def configs_of_methods() -> List[str]:
+def configs_of_methods() -> list[str]:
     paths = [path.relative_to(ROOT) for path in (ROOT / 'configs').rglob('*.py')]
     return [
         path.as_posix() for path in paths
@@ -58,7 +58,7 @@ def test_collections() -> None:
         assert (ROOT / collection['README']).is_file() and (ROOT / collection['Code']).is_file()
 
 
-def training_of(config: str) -> Dict[str, int]:
+def training_of(config: str) -> dict[str, int]:
     """Batch size and length of a config's training, by their keys in a metafile; nothing where it is for testing."""
     cfg = Config.fromfile(ROOT / config, format_python_code=False)
     if not cfg.get('train_dataloader'):

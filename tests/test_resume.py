@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """A run in one go and one that was broken off and resumed are the same to the last bit."""
 import copy
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any
 
 import pytest
 import torch
@@ -40,13 +41,16 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield write_tiny_mgcda(tmp_path_factory.mktemp('resume'))
 
 
-def train(config: Path, work_dir: Path, *hooks: dict, num_workers: int = 2,
-          **options: Any) -> Tuple[List[dict], dict]:
+def train(config: Path, work_dir: Path, *hooks: dict, num_workers: int = 2, **options: Any) -> tuple[list[dict], dict]:
     """Train; what was recorded of each iteration, and the last checkpoint."""
     cfg = Config.fromfile(str(config))
     cfg.merge_from_dict({
-        'work_dir': str(work_dir), 'log_level': 'ERROR', 'train_dataloader.num_workers': num_workers,
-        'train_dataloader.persistent_workers': num_workers > 0, **copy.deepcopy(options)})
+        'work_dir': str(work_dir),
+        'log_level': 'ERROR',
+        'train_dataloader.num_workers': num_workers,
+        'train_dataloader.persistent_workers': num_workers > 0,
+        **copy.deepcopy(options)
+    })
     cfg.custom_hooks += [dict(type='TinyRecorder'), *hooks]
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -54,7 +58,7 @@ def train(config: Path, work_dir: Path, *hooks: dict, num_workers: int = 2,
     return recorder_of(runner).rows, torch.load(last, weights_only=True)
 
 
-def assert_same_run(resumed: Tuple[List[dict], dict], whole: Tuple[List[dict], dict], first: int) -> None:
+def assert_same_run(resumed: tuple[list[dict], dict], whole: tuple[list[dict], dict], first: int) -> None:
     """Compare all that was recorded of each iteration, and all that was saved at last."""
     (rows, checkpoint), (expected_rows, expected) = resumed, whole
     assert [row['iteration'] for row in rows] == list(range(first, len(expected_rows)))
@@ -62,12 +66,14 @@ def assert_same_run(resumed: Tuple[List[dict], dict], whole: Tuple[List[dict], d
     assert set(checkpoint) == set(expected) >= {'state_dict', 'optimizer', 'param_schedulers'}
     for part in ('state_dict', 'optimizer', 'param_schedulers', 'mdat', 'class_weights'):
         assert_identical(checkpoint.get(part), expected.get(part), part)
-    meta, expected_meta = ({key: value for key, value in part['meta'].items() if key not in OF_THE_RUN}
-                           for part in (checkpoint, expected))
+    meta, expected_meta = ({
+        key: value
+        for key, value in part['meta'].items() if key not in OF_THE_RUN
+    } for part in (checkpoint, expected))
     assert meta == expected_meta and meta['iter'] == len(expected_rows)
 
 
-def assert_it_moves(rows: List[dict]) -> None:
+def assert_it_moves(rows: list[dict]) -> None:
     """A run without flips, pasted objects, dropout or sampled pixels would show little by being the same."""
     assert {flip for row in rows for flip in row['flips']} == {False, True}
     assert all((row['targets'][index] == 1).any() for row in rows for index in (2, 3))
@@ -101,8 +107,12 @@ def test_epochs_from_the_middle_of_one(config: Path, tmp_path: Path, forget_runs
         assert len(streets) == 6 and len(set(streets)) == 5
     forget_runs()
     resumed = train(
-        config, tmp_path / 'resumed', resume=True, load_from=str(tmp_path / 'whole/iter_4.pth'),
-        randomness=dict(seed=8), **options)
+        config,
+        tmp_path / 'resumed',
+        resume=True,
+        load_from=str(tmp_path / 'whole/iter_4.pth'),
+        randomness=dict(seed=8),
+        **options)
     assert_same_run(resumed, whole, 4)
 
 
@@ -111,8 +121,10 @@ def test_another_seed_is_another_run(config: Path, tmp_path: Path, forget_runs) 
     runs = []
     for seed in (3, 4):
         forget_runs()
-        runs.append(train(config, tmp_path / str(seed), num_workers=0, randomness=dict(seed=seed),
-                          **{'train_cfg.max_iters': 2})[0])
+        runs.append(
+            train(
+                config, tmp_path / str(seed), num_workers=0, randomness=dict(seed=seed),
+                **{'train_cfg.max_iters': 2})[0])
     for one, other in zip(*runs):
         with pytest.raises(AssertionError):
             assert_identical(one, other)

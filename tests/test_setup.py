@@ -7,14 +7,13 @@ import tarfile
 import venv
 from importlib import metadata
 from pathlib import Path
-from typing import List
 
 import pytest
 
 from mgcda import __version__
 
 
-def requirement_names(text: str) -> List[str]:
+def requirement_names(text: str) -> list[str]:
     lines = [line.split('#')[0].strip() for line in text.splitlines()]
     return [line.replace('>', '=').replace('<', '=').split('=')[0].strip().lower() for line in lines if line]
 
@@ -50,9 +49,8 @@ def stub_environment(checkout: Path) -> Path:
                        check=True).stdout.strip())
     (site / 'pip').mkdir()
     (site / 'pip/__init__.py').write_text('')
-    (site / 'pip/__main__.py').write_text(
-        'import os, sys\nopen("pip.log", "a").write(" ".join(sys.argv[1:]) + "\\n")\n'
-        'sys.exit(int("install" in sys.argv and os.path.exists("no-network")))\n')
+    (site / 'pip/__main__.py').write_text('import os, sys\nopen("pip.log", "a").write(" ".join(sys.argv[1:]) + "\\n")\n'
+                                          'sys.exit(int("install" in sys.argv and os.path.exists("no-network")))\n')
     script = checkout / 'tools/check_env.py'
     script.write_text(script.read_text().replace('messages = find_doubles() or find_import_errors()', 'messages = []'))
     return site
@@ -142,7 +140,12 @@ def test_folders_that_are_no_environment_are_left_alone(checkout: Path, repo_roo
 def test_cdpath_leads_nowhere_else(repo_root: Path, tmp_path: Path) -> None:
     (tmp_path / 'tools').mkdir()
     printed = subprocess.run(['bash', '-c', '. tools/launch_env.sh; echo "$ROOT"'],
-                             cwd=repo_root, env={**os.environ, 'CDPATH': str(tmp_path)}, capture_output=True, text=True)
+                             cwd=repo_root,
+                             env={
+                                 **os.environ, 'CDPATH': str(tmp_path)
+                             },
+                             capture_output=True,
+                             text=True)
     assert printed.stdout == f'{repo_root}\n'
 
 

@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Each system that trains with outliers: resumed to the bit, loaded, deployed, in half precision."""
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ class Trained(NamedTuple):
 
     name: str
     runner: Runner
-    rows: List[Dict[str, Any]]
+    rows: list[dict[str, Any]]
     work_dir: Path
 
 
@@ -56,11 +57,17 @@ def test_each_iteration_trains_what_is_tuned(trained: Trained) -> None:
 def test_resumed_run_is_the_same(trained: Trained, folder: Path, tmp_path: Path) -> None:
     """Weights, optimizer, memory of mixtures and domain classifiers, from the middle of the run."""
     resumed = build_system(
-        folder, trained.name, tmp_path / 'resumed', resume=True, load_from=str(trained.work_dir / 'iter_2.pth'),
+        folder,
+        trained.name,
+        tmp_path / 'resumed',
+        resume=True,
+        load_from=str(trained.work_dir / 'iter_2.pth'),
         randomness=dict(seed=8))
     resumed.train()
-    checkpoints = [torch.load(work / f'iter_{NUM_ITERS}.pth', weights_only=True)
-                   for work in (tmp_path / 'resumed', trained.work_dir)]
+    checkpoints = [
+        torch.load(work / f'iter_{NUM_ITERS}.pth', weights_only=True)
+        for work in (tmp_path / 'resumed', trained.work_dir)
+    ]
     assert_same_run((recorder_of(resumed).rows, checkpoints[0]), (trained.rows, checkpoints[1]), 2)
     assert ('mdat' in checkpoints[0]) == (trained.name in PLUGINS)
 
@@ -106,8 +113,8 @@ def test_bfloat16_and_channels_last(name: str, folder: Path, tmp_path: Path, for
             runner.model.to(memory_format=torch.channels_last)
         runner.train()
         runs.append(recorder_of(runner).rows)
-    assert not all(map(torch.equal, *([grad for grad in rows[0]['gradients']['model'] if grad is not None]
-                                      for rows in runs)))
+    assert not all(
+        map(torch.equal, *([grad for grad in rows[0]['gradients']['model'] if grad is not None] for rows in runs)))
     for expected, row in zip(*runs):
         for loss in (key for key in expected['losses'] if 'loss' in key):
             assert row['losses'][loss].dtype == torch.float32

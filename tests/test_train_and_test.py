@@ -12,9 +12,13 @@ def test_a_runner_tests_what_it_trained_with_a_moving_average(tmp_path: Path) ->
         cfg = Config.fromfile(write_tiny_mgcda(tmp_path))
         cfg.custom_hooks.append(dict(type='EMAHook'))
         cfg.merge_from_dict({
-            'train_cfg.max_iters': 2, 'train_cfg.val_interval': 1, 'log_level': 'ERROR',
-            'val_cfg': dict(type='ValLoop'), 'val_dataloader': cfg.test_dataloader,
-            'val_evaluator': cfg.test_evaluator})
+            'train_cfg.max_iters': 2,
+            'train_cfg.val_interval': 1,
+            'log_level': 'ERROR',
+            'val_cfg': dict(type='ValLoop'),
+            'val_dataloader': cfg.test_dataloader,
+            'val_evaluator': cfg.test_evaluator
+        })
         runner = Runner.from_cfg(cfg)
         runner.train()
         metrics = runner.test()

@@ -1,20 +1,18 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """A real but very small segmentation run for tests of the tools: components, files and config."""
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
 import torch
 from mmengine.model import BaseModule
-from torch import Tensor, nn
-
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
+from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CONFIG = '''
+CONFIG = """
 _base_ = ['{root}/configs/_base_/default_runtime.py']
 custom_imports = dict(imports=['mgcda', 'tiny_components'], allow_failed_imports=False)
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=1),
@@ -45,14 +43,14 @@ test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_cfg = dict(type='TestLoop')
 train_cfg = dict(by_epoch=True, max_epochs=2)
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
-'''
+"""
 
 
 @MODELS.register_module()
 class TinyBackbone(BaseModule):
     """One convolution."""
 
-    def __init__(self, channels: int, init_cfg: Optional[dict] = None) -> None:
+    def __init__(self, channels: int, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.conv = nn.Conv2d(3, channels, 3, padding=1)
 
@@ -64,7 +62,7 @@ class TinyBackbone(BaseModule):
 class TinySegmentor(EncoderDecoder):
     """Has a child for training alone; its loss is NaN from iteration ``nan_at`` (counted from 1) on."""
 
-    def __init__(self, nan_at: Optional[int] = None, **kwargs) -> None:
+    def __init__(self, nan_at: int | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.train_only = nn.Conv2d(4, 1, 1)
         self.nan_at, self.calls = nan_at, 0

@@ -1,9 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """A real but very small run of MGCDA: files in the real layouts, frozen networks, config, recording pieces."""
 import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any
 from unittest import mock
 
 import cv2
@@ -23,7 +24,7 @@ import mgcda  # noqa: F401
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 32, 48
 
-SEGMENTER = '''
+SEGMENTER = """
 custom_imports = dict(imports=['tiny_dissimilarity'], allow_failed_imports=False)
 model = dict(
     type='EncoderDecoder',
@@ -32,15 +33,15 @@ model = dict(
     backbone=dict(type='TinyPyramid', channels=(4, 8)),
     decode_head=dict(type='FCNHead', in_channels=8, in_index=1, channels=8, num_convs=1, num_classes=19),
     test_cfg=dict(mode='whole'))
-'''
+"""
 
-GENERATOR = '''
+GENERATOR = """
 model = dict(
     type='Resynthesizer',
     generator=dict(type='SPADEGenerator', base_channels=4, num_stages=3, hidden_channels=4))
-'''
+"""
 
-CONFIG = '''
+CONFIG = """
 _base_ = ['{root}/configs/_base_/default_runtime.py']
 custom_imports = dict(imports=['mgcda', 'tiny_dissimilarity'], allow_failed_imports=False)
 data_root = '{folder}/'
@@ -101,7 +102,7 @@ default_hooks = dict(
         output_classifier=dict(type='DomainClassifier', in_channels=1, channels=(8, 8)),
         optimizer=dict(type='Adam', lr=1e-3)))
 custom_hooks = [dict(type='KeyedRandomHook'), dict(type='InvalidLossHook'), dict(type='CheckpointGuardHook')]
-'''
+"""
 
 
 @MODELS.register_module()
@@ -143,7 +144,7 @@ class TinyRecorder(Hook):
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.rows: List[Dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def before_train(self, runner: Runner) -> None:
         self.initial = players(runner)
@@ -162,14 +163,17 @@ class TinyRecorder(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: dict = None) -> None:
         self.row.update(
-            losses={name: torch.as_tensor(value).detach().clone() for name, value in outputs.items()},
+            losses={
+                name: torch.as_tensor(value).detach().clone()
+                for name, value in outputs.items()
+            },
             rates=[group['lr'] for group in runner.optim_wrapper.param_groups],
             gradients=gradients(runner),
             players=players(runner))
         self.rows.append(self.row)
 
 
-def mdat_hook(runner: Runner) -> Optional[Hook]:
+def mdat_hook(runner: Runner) -> Hook | None:
     return next((hook for hook in runner.hooks if type(hook).__name__ == 'MDATHook'), None)
 
 
@@ -177,19 +181,24 @@ def recorder_of(runner: Runner) -> TinyRecorder:
     return next(hook for hook in runner.hooks if isinstance(hook, TinyRecorder))
 
 
-def gradients(runner: Runner) -> Dict[str, List[Optional[Tensor]]]:
+def gradients(runner: Runner) -> dict[str, list[Tensor | None]]:
     """Gradients of the last step of the network and, if there are any, of the domain classifiers."""
     hook = mdat_hook(runner)
     wrappers = dict(model=runner.optim_wrapper, **({} if hook is None else dict(mdat=hook.optim_wrapper)))
     return {role: wrapper.last_gradients for role, wrapper in wrappers.items()}
 
 
-def players(runner: Runner) -> Dict[str, Dict[str, Tensor]]:
+def players(runner: Runner) -> dict[str, dict[str, Tensor]]:
     """Copies of the weights of the network and, if there are any, of the domain classifiers."""
     hook = mdat_hook(runner)
     modules = dict(model=model_of(runner), **({} if hook is None else dict(mdat=hook.discriminators)))
-    return {role: {key: value.clone() for key, value in module.state_dict().items()}
-            for role, module in modules.items()}
+    return {
+        role: {
+            key: value.clone()
+            for key, value in module.state_dict().items()
+        }
+        for role, module in modules.items()
+    }
 
 
 def model_of(runner: Runner) -> nn.Module:
@@ -247,7 +256,7 @@ def write_tiny_mgcda(folder: Path) -> Path:
         name = f'a/a_{i}'
         write(folder / f'cityscapes/leftImg8bit/train/{name}_leftImg8bit.png', picture())
         write(folder / f'cityscapes/gtFine/train/{name}_gtFine_labelIds.png', np.roll(label, 5 * i, 1))
-    coco: Dict[str, list] = dict(images=[], annotations=[], categories=[dict(id=1, name='cow')])
+    coco: dict[str, list] = dict(images=[], annotations=[], categories=[dict(id=1, name='cow')])
     for i in range(4):
         write(folder / f'coco/images/{i}.jpg', picture(20, 20))
         coco['images'].append(dict(id=i, file_name=f'{i}.jpg', height=20, width=20))

@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Real but very small runs of the systems that train with outliers, through the fragments that their configs use."""
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 #: The tiny MGCDA run with a segmenter of 19 classes, outliers among the classes, and no domain classifiers. Data sets
 #: that are not serialized spare garbage collections, which would take most of the time of runs as small as these.
-RUN = '''
+RUN = """
 _base_ = './tiny_mgcda.py'
 norm_cfg = dict(type='GN', num_groups=2)
 model = dict(
@@ -37,27 +38,27 @@ default_hooks = dict(
     _delete_=True,
     logger=dict(type='LoggerHook', interval=1000),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2, save_last=True, max_keep_ckpts=-1))
-'''
+"""
 
-VOID_ALONE = '''
+VOID_ALONE = """
 train_dataloader = dict(
     sampler=dict(num_per_domain=4), dataset=dict(datasets=[_base_.void_class]))
-'''
-NORM = '''
+"""
+NORM = """
 model = dict(_base_.method, outlier_head=dict(_base_.method.outlier_head, norm_cfg=_base_.norm_cfg))
-'''
+"""
 #: What a leaf config of each method says, as those below configs/ do.
 METHODS = dict(
     void_class='model = _base_.method' + VOID_ALONE,
     max_entropy='model = _base_.method' + VOID_ALONE,
     outlier_head=NORM,
     dirichlet='model = _base_.method\noptim_wrapper = dict(clip_grad=_base_.clip_grad)' + VOID_ALONE,
-    pebal='''
+    pebal="""
 model = dict(_base_.method, tuned=['decode_head.fusion_conv', 'decode_head.conv_seg'])
 train_dataloader = dict(dataset=dict(datasets=[dict(_base_.void_class, anomaly_ids=()), _base_.anomaly_mix]))
-''',
+""",
     dense_hybrid=NORM,
-    gmmseg='''
+    gmmseg="""
 model = dict(
     _base_.method,
     decode_head=dict(
@@ -65,12 +66,12 @@ model = dict(
         num_samples=10))
 train_dataloader = dict(
     sampler=dict(num_per_domain=4), dataset=dict(datasets=[dict(_base_.void_class, anomaly_ids=())]))
-''')
+""")
 #: MGCDA plugged into a host, as below configs/.
 PLUGINS = dict(
     mgcda_outlier_head="taps=dict(score='outlier_posterior')",
     mgcda_pebal="taps=dict(score='energy', threshold=-9.0, features='decode_head.conv_seg:input')")
-PLUGIN = '''
+PLUGIN = """
 _base_ = ['./{host}.py', '{root}/configs/_base_/plugins/mgcda.py']
 default_hooks = dict(mdat=dict(
     _base_.mdat,
@@ -82,7 +83,7 @@ model = dict(
         projector=dict(type='Projector', in_channels=8, channels=(6, 8)),
         contrast=dict(_base_.cacl.contrast, num_anchors=6)))
 train_dataloader = dict(dataset=dict(datasets=[_base_.void_class, _base_.anomaly_mix]))
-'''
+"""
 SYSTEMS = (*METHODS, *PLUGINS)
 NO_DROPOUT = {'model.backbone.dropout': 0., 'model.decode_head.dropout_ratio': 0.}
 
@@ -113,14 +114,13 @@ def write_tiny_systems(folder: Path) -> Path:
 def build_system(folder: Path, name: str, work_dir: Path, **options: Any) -> Runner:
     """A runner of one of SYSTEMS with a recorder of its iterations; options override its config."""
     cfg = Config.fromfile(str(folder / f'{name}.py'))
-    cfg.merge_from_dict({
-        'work_dir': str(work_dir), 'experiment_name': work_dir.name, 'log_level': 'ERROR', **options})
+    cfg.merge_from_dict({'work_dir': str(work_dir), 'experiment_name': work_dir.name, 'log_level': 'ERROR', **options})
     cfg.custom_hooks.append(dict(type='TinyRecorder'))
     return Runner.from_cfg(cfg)
 
 
 @torch.no_grad()
-def predictions(runner: Runner) -> Dict[str, Tensor]:
+def predictions(runner: Runner) -> dict[str, Tensor]:
     """Anomaly scores (S, H, W) of the test images, by file."""
     model = model_of(runner).eval()
     loader = runner.build_dataloader(runner.cfg.test_dataloader)

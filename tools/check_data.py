@@ -13,8 +13,9 @@ import argparse
 import os
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.dataset import BaseDataset
@@ -25,20 +26,19 @@ from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from launch_utils import read_config  # noqa: E402
+from launch_utils import read_config
 
-from mgcda.datasets import CocoObjects  # noqa: E402
-from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample  # noqa: E402
-from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
-from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,  # noqa: E402
-                          OUTLIER)
+from mgcda.datasets import CocoObjects
+from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample
+from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL, OUTLIER
 
 SPLITS = ('train', 'val', 'test')
 #: So many label values are listed one by one in the table.
 LISTED_VALUES = 8
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Check everything that a config reads')
     parser.add_argument('config', help='config with dataloaders')
@@ -56,13 +56,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 class SetReport:
     """What was found in a data set, and which dataloaders read it."""
     cfg: dict
-    splits: List[str]
+    splits: list[str]
     name: str
-    problems: List[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     num_images: int = 0
-    num_official: Optional[int] = None
-    sizes: Set[tuple] = field(default_factory=set)
-    values: Set[int] = field(default_factory=set)
+    num_official: int | None = None
+    sizes: set[tuple] = field(default_factory=set)
+    values: set[int] = field(default_factory=set)
     num_normal: int = 0
     num_anomaly: int = 0
     is_named: bool = False
@@ -75,9 +75,9 @@ def plural(number: int, noun: str) -> str:
     return f'{number} {noun}' + ('' if number == 1 else 's')
 
 
-def find_sets(cfg: Config, splits: Sequence[str]) -> List[SetReport]:
+def find_sets(cfg: Config, splits: Sequence[str]) -> list[SetReport]:
     """A report for each data set of the dataloaders; one that several of them read alike is there once."""
-    reports: Dict[str, SetReport] = {}
+    reports: dict[str, SetReport] = {}
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if not loader:
@@ -121,7 +121,7 @@ class Jobs(Dataset):
 
 def check_set(report: SetReport, workers: int) -> None:
     """Fill the report of a data set."""
-    refused: List[str] = []
+    refused: list[str] = []
     try:
         dataset = DATASETS.build(dict(report.cfg, lazy_init=True))
         if not isinstance(dataset, BaseDataset):
@@ -155,7 +155,7 @@ def check_set(report: SetReport, workers: int) -> None:
             report.problems.append(f'the pipeline fails on the first sample: {type(error).__name__}: {error}')
 
 
-def part_of(infos: List[dict], indices: Any) -> List[dict]:
+def part_of(infos: list[dict], indices: Any) -> list[dict]:
     """The samples that the option ``indices`` of a data set leaves."""
     if indices is None:
         return infos
@@ -164,7 +164,7 @@ def part_of(infos: List[dict], indices: Any) -> List[dict]:
     return [infos[i] for i in indices]
 
 
-def label_map_of(dataset: BaseDataset) -> Dict[int, int]:
+def label_map_of(dataset: BaseDataset) -> dict[int, int]:
     """Values that labels may hold that are classes, as those of MMSegmentation's data sets, as if these were normal."""
     if hasattr(dataset, 'target_map'):
         kinds = {IGNORE: IGNORE, OUTLIER: ANOMALY}
@@ -186,7 +186,7 @@ def resizes(dataset: BaseDataset, kind: str) -> bool:
     return any(type(step).__name__ == kind and step.resize for step in dataset.pipeline.transforms)
 
 
-def add_samples(report: SetReport, infos: List[dict], samples: List[SampleReport], unlabelled: frozenset) -> None:
+def add_samples(report: SetReport, infos: list[dict], samples: list[SampleReport], unlabelled: frozenset) -> None:
     """Note the problems of the samples, and those that only many of them show."""
     problems = report.problems
     report.num_images = len(infos)
@@ -214,7 +214,7 @@ def add_samples(report: SetReport, infos: List[dict], samples: List[SampleReport
     report.problems[:] = dict.fromkeys(problems)
 
 
-def twice(infos: List[dict], samples: List[SampleReport], by_name: bool) -> Iterator[str]:
+def twice(infos: list[dict], samples: list[SampleReport], by_name: bool) -> Iterator[str]:
     """Problems of images that are there twice, by content, and where score maps are named after them, by name."""
     groups = defaultdict(list)
     for info, sample in zip(infos, samples):
@@ -228,7 +228,7 @@ def twice(infos: List[dict], samples: List[SampleReport], by_name: bool) -> Iter
                     for name, count in names.items() if count > 1)
 
 
-def check_objects(arguments: dict, workers: int) -> List[str]:
+def check_objects(arguments: dict, workers: int) -> list[str]:
     """Problems of the COCO files that objects are cut from."""
     try:
         images = CocoObjects(**arguments).image_sizes()
@@ -251,7 +251,7 @@ def describe_values(report: SetReport) -> str:
     return f'{values[0]}-{values[-1]} ({len(values)})'
 
 
-def summary(reports: List[SetReport]) -> PrettyTable:
+def summary(reports: list[SetReport]) -> PrettyTable:
     """A line for each data set."""
     table = PrettyTable(
         ['data set', 'read by', 'images', 'official', 'size', 'label values', 'anomaly pixels', 'problems'])
@@ -260,14 +260,15 @@ def summary(reports: List[SetReport]) -> PrettyTable:
         valid = report.num_normal + report.num_anomaly
         table.add_row([
             report.name, ' '.join(dict.fromkeys(report.splits)), report.num_images, report.num_official or '-',
-            f'{len(sizes)} sizes' if len(sizes) > 2 else ' '.join(sizes) or '-', describe_values(report),
+            f'{len(sizes)} sizes' if len(sizes) > 2 else ' '.join(sizes) or '-',
+            describe_values(report),
             f'{100 * report.num_anomaly / valid:.4g} %' if valid and report.has_anomalies else '-',
             len(report.problems)
         ])
     return table
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 1 where something is wrong, else 0."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
@@ -282,7 +283,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     check_names(reports)
     for report in reports:
         if report.problems:
-            print(f'\n{report.name} ({", ".join(dict.fromkeys(report.splits))}): {plural(len(report.problems), "problem")}')
+            splits = ', '.join(dict.fromkeys(report.splits))
+            print(f'\n{report.name} ({splits}): {plural(len(report.problems), "problem")}')
             print(*(f'  - {problem}' for problem in report.problems), sep='\n')
     print(summary(reports))
     num_problems = sum(len(report.problems) for report in reports)

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 from importlib import metadata
-from typing import List, Optional
 
 IMPORTS = ('numpy', 'scipy', 'sklearn', 'matplotlib', 'h5py', 'pycocotools.mask', 'torch', 'torchvision', 'mmengine',
            'mmcv', 'mmseg', 'mmpretrain', 'pytest', 'hypothesis')
@@ -39,7 +38,7 @@ def remove_leftovers() -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def find_broken() -> List[str]:
+def find_broken() -> list[str]:
     """``name==version`` of each installed distribution of which a file is missing or cut short.
 
     mgcda itself is left out: the set-up installs it anew each time.
@@ -65,18 +64,17 @@ def is_damaged(root: str, path: str, digest: str = '', size: str = '') -> bool:
         return True
 
 
-def find_doubles() -> List[str]:
+def find_doubles() -> list[str]:
     """Distributions that share an import name: each overwrites the files of the other."""
     messages = []
     for names in SAME_IMPORT_NAME:
         present = [name for name in names if installed_version(name)]
         if len(present) > 1:
-            messages.append(
-                f'{" and ".join(present)} bring the same package: uninstall both, then install one of them')
+            messages.append(f'{" and ".join(present)} bring the same package: uninstall both, then install one of them')
     return messages
 
 
-def installed_version(name: str) -> Optional[str]:
+def installed_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -93,7 +91,7 @@ def explain_import_error(module: str, error: Exception) -> str:
     return f'import {module} fails: {type(error).__name__}: {error}'
 
 
-def find_import_errors() -> List[str]:
+def find_import_errors() -> list[str]:
     messages = []
     for module in ('cv2', ) + IMPORTS:
         try:

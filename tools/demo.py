@@ -23,7 +23,7 @@ from mmseg.utils import get_palette
 from study_utils import Study, read_study
 
 matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/toy')

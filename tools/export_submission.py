@@ -14,8 +14,9 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 from launch_utils import read_config
@@ -26,14 +27,24 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'projects'))
 
-from mgcda.apis.inference import find_pipeline  # noqa: E402
-from mgcda.datasets.official import official_num_images  # noqa: E402
-from mgcda.evaluation.results import read_results  # noqa: E402
-from mgcda.evaluation.score_files import find_scores, read_scores  # noqa: E402
-from mgcda.evaluation.submission_smiyc import (FOLDER, IMAGE_ENDING, SET_OF_BENCHMARK, SMIYC_SETS,  # noqa: E402
-                                               RankMap, check_frames, check_smiyc, frame_id, smiyc_path, to_float16,
-                                               write_smiyc)
-from mgcda.files import write_file  # noqa: E402
+from mgcda.apis.inference import find_pipeline
+from mgcda.datasets.official import official_num_images
+from mgcda.evaluation.results import read_results
+from mgcda.evaluation.score_files import find_scores, read_scores
+from mgcda.evaluation.submission_smiyc import (
+    FOLDER,
+    IMAGE_ENDING,
+    SET_OF_BENCHMARK,
+    SMIYC_SETS,
+    RankMap,
+    check_frames,
+    check_smiyc,
+    frame_id,
+    smiyc_path,
+    to_float16,
+    write_smiyc,
+)
+from mgcda.files import write_file
 
 #: Of so many pixels of a data set the rank map is made.
 MAX_SAMPLED_PIXELS = 1 << 24
@@ -42,7 +53,7 @@ CONTAINER_FILES = ('run.py', 'Dockerfile', 'fishyscapes.def')
 PACKAGE_FILES = ('setup.py', 'pyproject.toml', 'requirements.txt', 'constraints.txt', 'LICENSE')
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Make what the benchmarks with hidden labels take')
     commands = parser.add_subparsers(dest='benchmark', required=True)
@@ -51,10 +62,18 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     smiyc.add_argument('scores', metavar='DIR', help='folder with a folder of score maps for each data set')
     smiyc.add_argument('out', metavar='OUT', help='folder to write to')
     smiyc.add_argument('--method', required=True, help='name of the method, which names its folder')
-    smiyc.add_argument('--images', nargs='+', default=(), metavar='FOLDER', help='folders of the images: every map '
-                       'must have its image there, and its size')
     smiyc.add_argument(
-        '--map', choices=('none', 'rank'), default='none', help='rank: the scores of each data set are replaced by '
+        '--images',
+        nargs='+',
+        default=(),
+        metavar='FOLDER',
+        help='folders of the images: every map '
+        'must have its image there, and its size')
+    smiyc.add_argument(
+        '--map',
+        choices=('none', 'rank'),
+        default='none',
+        help='rank: the scores of each data set are replaced by '
         'steps of their ranks in [0, 1], where float16 cannot hold them or would make many of them equal')
     smiyc.add_argument('--negate', action='store_true', help='smaller scores are more anomalous: change their sign')
     smiyc.add_argument('--partial', action='store_true', help='allow sets that are not complete, for trials')
@@ -67,8 +86,10 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     fishyscapes.add_argument('--config', required=True, help='config of the model')
     fishyscapes.add_argument('--checkpoint', required=True, help='its weights, best published ones')
     fishyscapes.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
-    fishyscapes.add_argument('--results', help='results.json with FS_LostAndFound, the validation set: also write the '
-                             'validation_performance.json of the pull request')
+    fishyscapes.add_argument(
+        '--results',
+        help='results.json with FS_LostAndFound, the validation set: also write the '
+        'validation_performance.json of the pull request')
     return parser.parse_args(argv)
 
 
@@ -102,7 +123,7 @@ def export_smiyc(args: argparse.Namespace) -> None:
     print(*notes, f'written to {folder} and read back', sep='\n')
 
 
-def write_sets(sets: Dict[str, Dict[str, Path]], method: str, args: argparse.Namespace) -> List[str]:
+def write_sets(sets: dict[str, dict[str, Path]], method: str, args: argparse.Namespace) -> list[str]:
     """Write the files of all sets; what float16 leaves of the scores of each."""
     shutil.rmtree(Path(args.out, FOLDER, method), ignore_errors=True)
     bar = ProgressBar(sum(map(len, sets.values())))
@@ -126,11 +147,11 @@ def write_sets(sets: Dict[str, Dict[str, Path]], method: str, args: argparse.Nam
     return notes
 
 
-def find_sets(root: Path, suffix: Optional[str]) -> Dict[str, Dict[str, Path]]:
+def find_sets(root: Path, suffix: str | None) -> dict[str, dict[str, Path]]:
     """Set of the benchmark -> frame -> score map."""
     if not root.is_dir():
         raise FileNotFoundError(f'folder of score maps not found: {root}')
-    sets: Dict[str, Dict[str, Path]] = {}
+    sets: dict[str, dict[str, Path]] = {}
     for benchmark, name in SET_OF_BENCHMARK.items():
         if not (root / benchmark).is_dir():
             continue
@@ -158,9 +179,9 @@ def count_different(scores: np.ndarray) -> np.ndarray:
     return np.array([new.sum(), new[-top + 1:].sum() + 1 if top > 1 else 1])
 
 
-def sample_pixels(maps: Dict[str, Path], args: argparse.Namespace) -> np.ndarray:
+def sample_pixels(maps: dict[str, Path], args: argparse.Namespace) -> np.ndarray:
     """Scores of evenly spaced pixels of all maps."""
-    sampled: List[np.ndarray] = []
+    sampled: list[np.ndarray] = []
     for path in maps.values():
         scores = load(path, args)
         step = -(-scores.size * len(maps) // MAX_SAMPLED_PIXELS)
@@ -168,9 +189,9 @@ def sample_pixels(maps: Dict[str, Path], args: argparse.Namespace) -> np.ndarray
     return np.concatenate(sampled)
 
 
-def image_sizes(folders: Sequence[str], sets: Dict[str, Dict[str, Path]]) -> Dict[str, Tuple[int, int]]:
+def image_sizes(folders: Sequence[str], sets: dict[str, dict[str, Path]]) -> dict[str, tuple[int, int]]:
     """Frame -> (H, W) of its image, of all frames, where folders are given."""
-    sizes: Dict[str, Tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     frames = {frame for maps in sets.values() for frame in maps}
     for folder in folders:
         for path in sorted(Path(folder).rglob('*')):
@@ -273,7 +294,7 @@ def validation_performance(path: str) -> str:
     return '{{\n  "ap": {},\n  "fpr": {}\n}}\n'.format(metrics['AP'] / 100, metrics['FPR95'] / 100)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     args.export(args)

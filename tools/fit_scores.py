@@ -14,12 +14,18 @@ import hashlib
 import json
 import os
 import os.path as osp
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from launch_utils import (add_common_arguments, check_checkpoint_file, export_local_rank, load_config,
-                          start_processes, stop_processes)
+from launch_utils import (
+    add_common_arguments,
+    check_checkpoint_file,
+    export_local_rank,
+    load_config,
+    start_processes,
+    stop_processes,
+)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
@@ -38,17 +44,24 @@ from mgcda.models import FittedScore, ScoreFitter
 from mgcda.models.fitted_scores.score_file import class_names, fingerprint, write_fitted
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Fit the scores of a model that have statistics of training data')
     add_common_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file or address of the segmentor')
     parser.add_argument(
-        '--out', nargs='+', metavar='FILE', help='files to write, one for each fitted score in the order of the '
+        '--out',
+        nargs='+',
+        metavar='FILE',
+        help='files to write, one for each fitted score in the order of the '
         'config (one for those that share their statistics); default: the `fitted` of each, else WORK_DIR/NAME.pth')
     parser.add_argument('--dataloader', metavar='NAME', help='dataloader of the config in place of fit_dataloader')
     parser.add_argument('--max-images', type=int, metavar='N', help='fit on N images, evenly spaced')
     parser.add_argument(
-        '--save-every', type=int, default=200, metavar='N', help='save the statistics after so many images of a '
+        '--save-every',
+        type=int,
+        default=200,
+        metavar='N',
+        help='save the statistics after so many images of a '
         'process, to go on from')
     parser.add_argument('--restart', action='store_true', help='do not go on where an interrupted run stopped')
     args = parser.parse_args(argv)
@@ -59,7 +72,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def find_dataloader(cfg: Config, name: Optional[str]) -> Tuple[str, dict]:
+def find_dataloader(cfg: Config, name: str | None) -> tuple[str, dict]:
     """The dataloader to fit on and what to call it.
 
     Raises:
@@ -83,7 +96,7 @@ def find_dataloader(cfg: Config, name: Optional[str]) -> Tuple[str, dict]:
     return 'train_dataloader with the pipeline of test_dataloader', dict(loader, batch_size=1)
 
 
-def load_model(cfg: Config, checkpoint_path: str) -> Tuple[nn.Module, List[str]]:
+def load_model(cfg: Config, checkpoint_path: str) -> tuple[nn.Module, list[str]]:
     """The segmentor for inference, and the class names of its checkpoint, if it has any."""
     model = MODELS.build(cfg.model)
     if hasattr(model, 'switch_to_deploy'):
@@ -95,7 +108,7 @@ def load_model(cfg: Config, checkpoint_path: str) -> Tuple[nn.Module, List[str]]
     return model.to(device).eval(), [str(name) for name in dataset_meta.get('classes') or ()]
 
 
-def check_classes(dataset: Dataset, model: nn.Module, trained: List[str], where: str) -> List[str]:
+def check_classes(dataset: Dataset, model: nn.Module, trained: list[str], where: str) -> list[str]:
     """Names of the model's classes; ValueError where the data has other ones."""
     names = class_names(model, dataset.metainfo.get('classes') or trained)
     if len(names) != model.num_classes:
@@ -105,7 +118,7 @@ def check_classes(dataset: Dataset, model: nn.Module, trained: List[str], where:
     return names
 
 
-def find_outputs(files: Dict[str, List[str]], out: Optional[List[str]], work_dir: str) -> Dict[str, List[str]]:
+def find_outputs(files: dict[str, list[str]], out: list[str] | None, work_dir: str) -> dict[str, list[str]]:
     """Files to write of each score.
 
     Raises:
@@ -126,23 +139,28 @@ def find_outputs(files: Dict[str, List[str]], out: Optional[List[str]], work_dir
     return outputs
 
 
-def describe_job(cfg: Config, model: nn.Module, loader: dict, scores: Dict[str, FittedScore], num_images: int,
-                 num_found: int, world_size: int) -> Dict[str, str]:
+def describe_job(cfg: Config, model: nn.Module, loader: dict, scores: dict[str, FittedScore], num_images: int,
+                 num_found: int, world_size: int) -> dict[str, str]:
     """What partial statistics depend on, by keywords for messages."""
     architecture = {key: value for key, value in cfg.model.to_dict().items() if key not in ('score', 'scores')}
     settings = {
         name: [type(score).__name__, *(score.settings[key] for key in score.fit_settings)]
         for name, score in scores.items()
     }
-    parts = dict(weights=fingerprint(model), model=architecture, data=loader['dataset'], scores=settings,
-                 images=[num_images, num_found], processes=world_size)
+    parts = dict(
+        weights=fingerprint(model),
+        model=architecture,
+        data=loader['dataset'],
+        scores=settings,
+        images=[num_images, num_found],
+        processes=world_size)
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()
         for name, part in parts.items()
     }
 
 
-def load_partial(path: str, job: Dict[str, str], scores: Dict[str, FittedScore]) -> int:
+def load_partial(path: str, job: dict[str, str], scores: dict[str, FittedScore]) -> int:
     """Take the statistics of an interrupted run; the number of images that they hold.
 
     Raises:
@@ -162,7 +180,7 @@ def load_partial(path: str, job: Dict[str, str], scores: Dict[str, FittedScore])
     return done
 
 
-def run(fitter: ScoreFitter, loader: dict, dataset: Dataset, indices: List[int], partial: str, job: Dict[str, str],
+def run(fitter: ScoreFitter, loader: dict, dataset: Dataset, indices: list[int], partial: str, job: dict[str, str],
         args: argparse.Namespace) -> None:
     """Gather the statistics of the images of this process."""
     done = 0
@@ -189,7 +207,7 @@ def run(fitter: ScoreFitter, loader: dict, dataset: Dataset, indices: List[int],
             saved = done
 
 
-def merge_ranks(scores: Dict[str, FittedScore]) -> None:
+def merge_ranks(scores: dict[str, FittedScore]) -> None:
     """Merge the statistics of all processes, one after the other in their order, in each of them."""
     rank, world_size = get_dist_info()
     for score in scores.values():
@@ -204,7 +222,7 @@ def merge_ranks(scores: Dict[str, FittedScore]) -> None:
         score.load_state(merged.state())
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Dict[str, List[str]]:
+def main(argv: Sequence[str] | None = None) -> dict[str, list[str]]:
     args = parse_args(argv)
     cfg = load_config(args, required=('model', ))
     check_checkpoint_file(args.checkpoint)

@@ -12,9 +12,10 @@ a webcam. A run that was interrupted goes on where it stopped: images whose resu
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from glob import glob, has_magic
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 from launch_utils import check_checkpoint_file, read_config
@@ -39,26 +40,38 @@ OPTIONAL_SETTINGS = ('sha256', 'calibration')
 WRITE_EVERY = 10.0
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Score one's own images, videos or a webcam")
     parser.add_argument('config', help='config file of an anomaly segmentor')
     parser.add_argument('checkpoint', help='checkpoint file or address')
-    parser.add_argument(
-        'input', help="image, folder, pattern such as 'drive/*/*.png', video, or number of a webcam")
+    parser.add_argument('input', help="image, folder, pattern such as 'drive/*/*.png', video, or number of a webcam")
     parser.add_argument('--out-dir', metavar='DIR', help='folder to write to')
     parser.add_argument(
-        '--save', nargs='+', choices=KINDS, metavar='KIND', help=f'what to write, of {", ".join(KINDS)}; default: '
+        '--save',
+        nargs='+',
+        choices=KINDS,
+        metavar='KIND',
+        help=f'what to write, of {", ".join(KINDS)}; default: '
         'overlay, with a threshold also boxes')
     parser.add_argument('--show', action='store_true', help='show the overlays in a window; q ends')
-    parser.add_argument('--wait-time', type=float, metavar='S', help='seconds that an image stays in the window; '
-                        'default: until a key is pressed, and no longer than it takes for a video')
-    parser.add_argument('--overwrite', action='store_true', help='make again what is there already; results of '
-                        'other settings are removed first')
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        metavar='S',
+        help='seconds that an image stays in the window; '
+        'default: until a key is pressed, and no longer than it takes for a video')
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='make again what is there already; results of '
+        'other settings are removed first')
     boxes = parser.add_argument_group('boxes of what is anomalous')
     boxes.add_argument('--threshold', type=float, metavar='T', help='pixels with a score above T are anomalous')
     boxes.add_argument(
-        '--calibrate', metavar='DATA', help='find the threshold on the normal pixels of a data set of the config, by '
+        '--calibrate',
+        metavar='DATA',
+        help='find the threshold on the normal pixels of a data set of the config, by '
         'name, or of a folder or pattern of images without anomalies')
     boxes.add_argument(
         '--target-fpr', type=float, metavar='FPR', help='part of the normal pixels above the threshold; default: 0.05')
@@ -70,7 +83,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--on-road', action='store_true', help='leave out components that do not touch the predicted road')
     heat = parser.add_argument_group('heat maps and score maps')
     heat.add_argument(
-        '--heat-range', nargs='+', default=['auto'], metavar='RANGE', help="LOW HIGH, the scores of the first and last "
+        '--heat-range',
+        nargs='+',
+        default=['auto'],
+        metavar='RANGE',
+        help="LOW HIGH, the scores of the first and last "
         "colour; 'image', median and largest of each image; 'sigmoid', of log-odds; default: what suits the score")
     heat.add_argument('--score', metavar='NAME', help='score of a model with several; default: the first')
     heat.add_argument('--score-dtype', choices=('float32', 'float16'), default='float32', help='type of score maps')
@@ -79,8 +96,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     run.add_argument('--max-frames', type=int, metavar='N', help='only the first N frames of a video or webcam')
     run.add_argument('--device', help='default: the GPU, or the CPU where there is none')
     run.add_argument('--amp', action='store_true', help='half precision')
-    run.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                     help='entries that replace those of the config')
+    run.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='entries that replace those of the config')
     args = parser.parse_args(argv)
     check_args(parser, args)
     return args
@@ -88,8 +109,10 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse options that do not fit together, and complete the others."""
-    sources = [args.threshold is not None, args.calibrate is not None,
-               args.threshold_file is not None and args.calibrate is None]
+    sources = [
+        args.threshold is not None, args.calibrate is not None, args.threshold_file is not None
+        and args.calibrate is None
+    ]
     if sum(sources) > 1:
         parser.error('the threshold comes from one of --threshold, --calibrate and --threshold-file')
     if args.target_fpr is not None and args.calibrate is None:
@@ -116,8 +139,8 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 
 class Inputs(NamedTuple):
     """What is to be scored, by the name of its results: files of images; files of videos, or the number of a webcam."""
-    images: Dict[str, str]
-    videos: Dict[str, Any]
+    images: dict[str, str]
+    videos: dict[str, Any]
 
 
 def find_inputs(text: str) -> Inputs:
@@ -138,14 +161,19 @@ def find_inputs(text: str) -> Inputs:
     if not paths:
         raise FileNotFoundError(f'input not found: {text} is no image, video or folder, and no pattern of images')
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    named: Dict[str, str] = {}
+    named: dict[str, str] = {}
     for path in paths:
         name = os.path.splitext(os.path.relpath(os.path.abspath(path), common))[0]
         if name in named:
             raise ValueError(f'{named[name]} and {path} would have results of one name: give one of them')
         named[name] = path
-    return Inputs({name: path for name, path in named.items() if not is_video(path)},
-                  {name: path for name, path in named.items() if is_video(path)})
+    return Inputs({
+        name: path
+        for name, path in named.items() if not is_video(path)
+    }, {
+        name: path
+        for name, path in named.items() if is_video(path)
+    })
 
 
 def is_video(path: str) -> bool:
@@ -153,7 +181,7 @@ def is_video(path: str) -> bool:
     return path.lower().endswith(VIDEO_SUFFIXES)
 
 
-def settings_of(args: argparse.Namespace, cfg: Config, stored: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+def settings_of(args: argparse.Namespace, cfg: Config, stored: dict[str, Any] | None) -> dict[str, Any]:
     """What results depend on, but for a calibration; those of other settings are not mixed with them."""
     names = ('config', 'checkpoint', 'threshold', 'calibrate', 'min_area', 'on_road', 'heat_range', 'score',
              'score_dtype', 'max_frames', 'amp', 'cfg_options')
@@ -164,8 +192,8 @@ def settings_of(args: argparse.Namespace, cfg: Config, stored: Optional[Dict[str
     return settings
 
 
-def find_threshold(inferencer: AnomalyInferencer, args: argparse.Namespace, stored: Optional[Dict[str, Any]],
-                   noted: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+def find_threshold(inferencer: AnomalyInferencer, args: argparse.Namespace, stored: dict[str, Any] | None,
+                   noted: dict[str, Any] | None) -> dict[str, Any]:
     """The threshold and what it was found on; None as the threshold where there is none.
 
     ``stored``: content of a threshold file; ``noted``: the calibration of the run that this one goes on with.
@@ -206,27 +234,26 @@ class Run:
         args: The command line.
     """
 
-    def __init__(self, inferencer: AnomalyInferencer, folder: Optional[ResultFolder], threshold: Dict[str, Any],
+    def __init__(self, inferencer: AnomalyInferencer, folder: ResultFolder | None, threshold: dict[str, Any],
                  args: argparse.Namespace) -> None:
         self.inferencer = inferencer
         self.folder = folder
         self.args = args
         self.options = dict(
-            batch_size=args.batch_size,
-            threshold=threshold['threshold'],
-            min_area=args.min_area,
-            on_road=args.on_road)
+            batch_size=args.batch_size, threshold=threshold['threshold'], min_area=args.min_area, on_road=args.on_road)
         notes = {key: threshold[key] for key in ('data', 'target_fpr', 'fpr') if key in threshold}
         header = dict(
             config=args.config,
             checkpoint=args.checkpoint,
             **inferencer.describe(threshold['threshold'], args.min_area, args.on_road),
-            **({'calibration': notes} if notes else {}))
+            **({
+                'calibration': notes
+            } if notes else {}))
         if folder is not None:
             folder.begin(header)
         self._written_at = time.monotonic()
 
-    def score_images(self, images: Dict[str, str]) -> None:
+    def score_images(self, images: dict[str, str]) -> None:
         """Score files by name."""
         bar = ProgressBar(len(images))
         for name, (image, result) in zip(images, self.inferencer.stream(images.values(), **self.options)):
@@ -237,7 +264,7 @@ class Run:
             bar.update()
             self.show(pictures, 0)
 
-    def score_video(self, name: str, source: Union[str, int]) -> None:
+    def score_video(self, name: str, source: str | int) -> None:
         """Score the frames of a video or webcam."""
         info = check_video(source)
         total = min((count for count in (info.num_frames, self.args.max_frames) if count is not None), default=None)
@@ -245,8 +272,10 @@ class Run:
         frames = read_frames(source, self.args.max_frames)
         started, number, ended = time.monotonic(), 0, False
         with ExitStack() as stack:
-            files = {kind: stack.enter_context(VideoFile(self.folder.path(kind, name, '.mp4'), info.fps))
-                     for kind in (() if self.folder is None else self.folder.pictures)}
+            files = {
+                kind: stack.enter_context(VideoFile(self.folder.path(kind, name, '.mp4'), info.fps))
+                for kind in (() if self.folder is None else self.folder.pictures)
+            }
             try:
                 for image, result in self.inferencer.stream(frames, **self.options):
                     pictures = self.draw(image, result)
@@ -260,8 +289,10 @@ class Run:
                     if bar is not None:
                         bar.update()
                     else:
-                        print(f'\r{number} frames, {number / (time.monotonic() - started):.1f} a second', end='',
-                              flush=True)
+                        print(
+                            f'\r{number} frames, {number / (time.monotonic() - started):.1f} a second',
+                            end='',
+                            flush=True)
                     self.show(pictures, 1e-3)
             except (Closed, KeyboardInterrupt):
                 if isinstance(source, str):
@@ -274,17 +305,17 @@ class Run:
         if ended:
             raise Closed
 
-    def show(self, pictures: Dict[str, np.ndarray], wait_time: float) -> None:
+    def show(self, pictures: dict[str, np.ndarray], wait_time: float) -> None:
         """Show the overlay where that is asked for, for the seconds that the user or else this call names."""
         if self.args.show and not show_image(pictures['overlay'], self.args.wait_time or wait_time):
             raise Closed
 
-    def draw(self, image: np.ndarray, result: AnomalyResult) -> Dict[str, np.ndarray]:
+    def draw(self, image: np.ndarray, result: AnomalyResult) -> dict[str, np.ndarray]:
         """The pictures to write or to show."""
         kinds = {*(() if self.folder is None else self.folder.pictures), *(['overlay'] if self.args.show else [])}
         return {kind: self.inferencer.visualize(image, result, kind) for kind in kinds}
 
-    def wanted(self, pictures: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    def wanted(self, pictures: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The pictures to write."""
         return {kind: pictures[kind] for kind in self.folder.pictures}
 
@@ -295,7 +326,7 @@ class Run:
             self._written_at = time.monotonic()
 
 
-def find_missing(inputs: Inputs, folder: Optional[ResultFolder], overwrite: bool) -> Inputs:
+def find_missing(inputs: Inputs, folder: ResultFolder | None, overwrite: bool) -> Inputs:
     """The inputs whose results are not all there.
 
     Raises:
@@ -323,7 +354,7 @@ def check_inputs(inputs: Inputs) -> None:
         check_video(source)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     inputs = find_inputs(args.input)

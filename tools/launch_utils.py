@@ -7,8 +7,9 @@ import os
 import os.path as osp
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Iterable, Optional, Sequence
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -22,7 +23,7 @@ PROJECTS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'projects')
 if PROJECTS not in sys.path:
     sys.path.insert(0, PROJECTS)
 
-from mgcda.checkpoint_loading import read_checkpoint  # noqa: E402  and with it all loading is safe, for any config
+from mgcda.checkpoint_loading import read_checkpoint
 
 RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 # Read from the config by the runner, the tools or mmengine's Config itself.
@@ -37,8 +38,7 @@ RUNNER_HOOKS = frozenset({'runtime_info', 'timer', 'sampler_seed', 'logger', 'pa
 # What the launchers set, by the names of torch.distributed.
 RANKS = dict(
     slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
-    mpi=dict(
-        RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE', LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'))
+    mpi=dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE', LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'))
 REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
                    'torchvision://', 'modelzoo://', 'pavi://')
 
@@ -46,7 +46,7 @@ REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; default: the config\'s, else work_dirs/NAME')
+        '--work-dir', help="folder for logs and checkpoints; default: the config's, else work_dirs/NAME")
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -88,7 +88,7 @@ def load_config(args: argparse.Namespace, required: Sequence[str]) -> Config:
     return cfg
 
 
-def read_config(path: str, options: Optional[dict] = None) -> Config:
+def read_config(path: str, options: dict | None = None) -> Config:
     """The config of a file, with the ``--cfg-options`` merged into it.
 
     Raises:

@@ -18,9 +18,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import torch
 from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study
@@ -28,7 +29,7 @@ from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study
 from mgcda.evaluation.results import PARTS, read_results
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'analysis_tools'))
-import results_table  # noqa: E402
+import results_table
 
 #: Lines of a tool's output that tell how far it is.
 PROGRESS = ('(train)', '(test)', '(val)', ' written to ', ' are in ')
@@ -37,7 +38,7 @@ POLL = 2  # seconds between looks whether another process has finished a run
 CHECKPOINT = 2  # place of the checkpoint among the words of a test
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Train and test a list of configs with several seeds')
     parser.add_argument('study', help='study file; configs/studies has some')
@@ -55,7 +56,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def find_slots(args: argparse.Namespace) -> List[List[str]]:
+def find_slots(args: argparse.Namespace) -> list[list[str]]:
     """Which GPUs each run that goes on at a time may use; empty lists where there are none.
 
     Raises:
@@ -73,7 +74,7 @@ def find_slots(args: argparse.Namespace) -> List[List[str]]:
     return [gpus[i:i + args.gpus_per_run] for i in range(0, len(gpus), args.gpus_per_run)]
 
 
-def visible_gpus() -> List[str]:
+def visible_gpus() -> list[str]:
     """Names of the GPUs, as CUDA_VISIBLE_DEVICES has them, in the order of PyTorch's indices."""
     count = torch.cuda.device_count()
     names = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(count))))
@@ -83,12 +84,12 @@ def visible_gpus() -> List[str]:
 class Pool:
     """Runs jobs side by side, one a slot, and keeps going when one fails."""
 
-    def __init__(self, slots: Sequence[List[str]]) -> None:
+    def __init__(self, slots: Sequence[list[str]]) -> None:
         self.slots: queue.Queue = queue.Queue()
         for slot in slots:
             self.slots.put(slot)
         self.size = len(slots)
-        self.failed: List[str] = []
+        self.failed: list[str] = []
         self._processes: set = set()
         self._stopped = threading.Event()
 
@@ -134,7 +135,7 @@ class Pool:
         finally:
             self.slots.put(slot)
 
-    def _run_stage(self, job: Job, stage: Stage, slot: List[str], lock: int) -> bool:
+    def _run_stage(self, job: Job, stage: Stage, slot: list[str], lock: int) -> bool:
         """Run one command; whether it succeeded. All of its output goes to the log of the job, progress to us.
 
         The command holds the lock of the job, too: it may outlive this process, and must not be run twice.
@@ -143,9 +144,13 @@ class Pool:
         print(f'[{job.name}] python {shlex.join(words)}', flush=True)
         start = time.time()
         log = job.folder / f'{stage.name}.log'
-        with open(log, 'a') as file, subprocess.Popen(
-                [sys.executable, *words], env=self._environment(slot), stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors='replace', pass_fds=(lock, )) as process:
+        with open(log, 'a') as file, subprocess.Popen([sys.executable, *words],
+                                                      env=self._environment(slot),
+                                                      stdout=subprocess.PIPE,
+                                                      stderr=subprocess.STDOUT,
+                                                      text=True,
+                                                      errors='replace',
+                                                      pass_fds=(lock, )) as process:
             self._processes.add(process)
             if self._stopped.is_set():  # stop() did not see it
                 process.terminate()
@@ -168,7 +173,7 @@ class Pool:
         self.failed.append(name)
         print(f'[{name}] {reason}', flush=True)
 
-    def _command(self, stage: Stage, slot: List[str]) -> List[str]:
+    def _command(self, stage: Stage, slot: list[str]) -> list[str]:
         words = list(stage.command)
         if stage.name == 'test':
             words[CHECKPOINT] = find_checkpoint(words[CHECKPOINT])
@@ -178,7 +183,7 @@ class Pool:
             words = [*launch, *words[:options], '--launcher', 'pytorch', *words[options:]]
         return words
 
-    def _environment(self, slot: List[str]) -> Dict[str, str]:
+    def _environment(self, slot: list[str]) -> dict[str, str]:
         env = dict(os.environ, PYTHONWARNINGS='ignore', PYTHONUNBUFFERED='1')
         if slot:
             env['CUDA_VISIBLE_DEVICES'] = ','.join(slot)
@@ -207,10 +212,10 @@ def print_state(study: Study) -> None:
         print(f'{job.name:{width}}  {state}')
 
 
-def write_tables(study: Study) -> Optional[Path]:
+def write_tables(study: Study) -> Path | None:
     """The tables of all rows that have results, in Markdown and CSV, named after the study, beside the runs."""
-    results: Dict[Path, dict] = {}
-    names: List[str] = []
+    results: dict[Path, dict] = {}
+    names: list[str] = []
     for row in study.rows:
         for job in row.jobs:
             folder = job.folder / 'test' if len(job.stages) > 1 else job.folder
@@ -233,9 +238,9 @@ def write_tables(study: Study) -> Optional[Path]:
     return study.work_dir / f'{study.name}.md'
 
 
-def find_columns(study: Study, results: Sequence[dict]) -> List[str]:
+def find_columns(study: Study, results: Sequence[dict]) -> list[str]:
     """The study's columns as options of the table, as far as there are results: not all rows may be done yet."""
-    have: Dict[str, set] = {}
+    have: dict[str, set] = {}
     for content in results:
         for name, entry in [entry for part in PARTS for entry in content.get(part, {}).items()]:
             have.setdefault(name, set()).update(entry['metrics'])
@@ -245,7 +250,7 @@ def find_columns(study: Study, results: Sequence[dict]) -> List[str]:
     return ['--data-sets', *data_sets] * bool(data_sets) + ['--metrics', *metrics] * bool(metrics)
 
 
-def choose(study: Study, only: Optional[Sequence[str]]) -> List[Job]:
+def choose(study: Study, only: Sequence[str] | None) -> list[Job]:
     """The jobs of the rows to run.
 
     Raises:
@@ -258,7 +263,7 @@ def choose(study: Study, only: Optional[Sequence[str]]) -> List[Job]:
     return [job for row in study.rows if only is None or row.name in only for job in row.jobs]
 
 
-def undone(jobs: Sequence[Job]) -> List[Job]:
+def undone(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if job.todo()]
 
 
@@ -266,7 +271,7 @@ def raise_interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     start = time.time()
@@ -281,7 +286,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     undone([job for group in groups for job in group])  # what has changed since is refused before anything runs
     todo = undone(jobs)
     print(
-        f'{args.study}: {len(jobs) - len(todo)} of {len(jobs)} runs are done; results go to {study.work_dir}', flush=True)
+        f'{args.study}: {len(jobs) - len(todo)} of {len(jobs)} runs are done; results go to {study.work_dir}',
+        flush=True)
     try:
         for group in groups:
             for wait in (False, True):  # first what no other process runs, then what another has not finished
@@ -290,7 +296,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                     raise SystemExit(f'the runs need {", ".join(pool.failed)}, which failed')
         pool.run(todo, wait=False)
     except KeyboardInterrupt:
-        raise SystemExit('interrupted; the same command goes on from here')
+        raise SystemExit('interrupted; the same command goes on from here') from None
     table = write_tables(study)
     if table is not None:
         print(f'\n{table.read_text()}\nwritten to {table}; {clock(time.time() - start)} in all', flush=True)

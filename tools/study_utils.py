@@ -8,9 +8,10 @@ import re
 import shlex
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, NamedTuple
 
 import launch_utils
 from mmengine.config import Config, DictAction
@@ -39,8 +40,8 @@ TRAINED = ('last', 'best')
 class Stage(NamedTuple):
     """One command of a job: the arguments of a Python tool, and the config whose content decides what it makes."""
     name: str
-    command: Tuple[str, ...]
-    config: Optional[Config] = None
+    command: tuple[str, ...]
+    config: Config | None = None
 
     def fingerprint(self) -> dict:
         """What a finished stage is compared with, to tell whether it was another one."""
@@ -59,9 +60,9 @@ class Job(NamedTuple):
     """Commands that run one after another in one folder, where `state.json` notes those that are done."""
     name: str
     folder: Path
-    stages: Tuple[Stage, ...]
+    stages: tuple[Stage, ...]
 
-    def todo(self) -> List[Stage]:
+    def todo(self) -> list[Stage]:
         """The stages that are not done yet.
 
         Raises:
@@ -89,7 +90,7 @@ class Job(NamedTuple):
         """What the finished stages took."""
         return sum(entry.get('seconds', 0) for entry in self._state().values())
 
-    def _state(self) -> Dict[str, dict]:
+    def _state(self) -> dict[str, dict]:
         path = self.folder / STATE
         try:
             return json.loads(path.read_text()) if path.is_file() else {}
@@ -97,7 +98,7 @@ class Job(NamedTuple):
             raise ValueError(f'{path} is damaged: {error}') from error
 
     @contextmanager
-    def claimed(self) -> Iterator[Optional[int]]:
+    def claimed(self) -> Iterator[int | None]:
         """Hold the job, so that no other process runs it; None where one does.
 
         What is given is the descriptor of the lock: a child that inherits it holds the job, too, as long as it lives.
@@ -115,24 +116,24 @@ class Job(NamedTuple):
 class Row(NamedTuple):
     """A row of the table: its name and a job for each seed, or one where nothing is trained."""
     name: str
-    jobs: Tuple[Job, ...]
+    jobs: tuple[Job, ...]
 
 
 class Study(NamedTuple):
     """``steps``: groups of jobs, one group after another, before any row. ``columns``: 'data_sets' and 'metrics'."""
     name: str
     work_dir: Path
-    steps: List[List[Job]]
-    rows: List[Row]
-    columns: Dict[str, List[str]]
+    steps: list[list[Job]]
+    rows: list[Row]
+    columns: dict[str, list[str]]
 
     @property
-    def jobs(self) -> List[Job]:
+    def jobs(self) -> list[Job]:
         """Those of the steps, then those of the rows."""
         return [job for group in self.steps for job in group] + [job for row in self.rows for job in row.jobs]
 
 
-def read_study(path: str, seeds: Optional[Sequence[int]] = None, work_dir: Optional[str] = None) -> Study:
+def read_study(path: str, seeds: Sequence[int] | None = None, work_dir: str | None = None) -> Study:
     """Read a study file.
 
     Args:
@@ -202,7 +203,7 @@ def read_row(entry: dict, seeds: Sequence[int], root: Path, keep_scores: bool, w
     return Row(name, tuple(jobs))
 
 
-def train_stage(config: str, folder: Path, where: str, options: Optional[dict] = None) -> Stage:
+def train_stage(config: str, folder: Path, where: str, options: dict | None = None) -> Stage:
     """A training that goes on where it stopped."""
     command = (tool('train.py'), config, '--work-dir', str(folder), '--resume', *option_words(options))
     return Stage('train', command, read_config(config, options, where))
@@ -220,7 +221,7 @@ def tool(path: str) -> str:
     return os.path.relpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), path))
 
 
-def read_config(path: str, options: Optional[dict], where: str) -> Config:
+def read_config(path: str, options: dict | None, where: str) -> Config:
     """The config as the tools read it, with the place in the study in its errors."""
     try:
         return launch_utils.read_config(path, options)
@@ -228,7 +229,7 @@ def read_config(path: str, options: Optional[dict], where: str) -> Config:
         raise type(error)(f'{where}: {error}') from error
 
 
-def option_words(*options: Optional[dict]) -> Tuple[str, ...]:
+def option_words(*options: dict | None) -> tuple[str, ...]:
     words = tuple(f'{key}={value}' for part in options for key, value in (part or {}).items())
     return ('--cfg-options', *words) if words else ()
 

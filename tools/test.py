@@ -2,15 +2,24 @@
 """Test a model: ``python tools/test.py CONFIG CHECKPOINT``. Takes the arguments of MMSegmentation's."""
 import argparse
 from collections import Counter
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
-from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
-                          guard_checkpoints, load_config, prepare_launcher, stop_processes, unwrap)
+from launch_utils import (
+    add_common_arguments,
+    build_runner,
+    check_checkpoint_file,
+    export_local_rank,
+    guard_checkpoints,
+    load_config,
+    prepare_launcher,
+    stop_processes,
+    unwrap,
+)
 from mmengine.config import Config, ConfigDict
 from torch.utils.data import Dataset
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a model')
     add_common_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file or address')
@@ -62,7 +71,7 @@ def enable_output(cfg: Config, folder: str) -> None:
     cfg.test_evaluator.update(output_dir=folder, keep_results=True)
 
 
-def names_of(dataset: Dataset) -> List[str]:
+def names_of(dataset: Dataset) -> list[str]:
     """Names that the data sets inside report their results under, as far as they have any."""
     children = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
     own = [dataset.dataset_name] if hasattr(dataset, 'dataset_name') else []
@@ -77,7 +86,7 @@ def check_names(dataset: Dataset) -> None:
                          'would be pooled; give each a dataset_name of its own')
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     args = parse_args(argv)
     cfg = load_config(args, required=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
     check_checkpoint_file(args.checkpoint)

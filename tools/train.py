@@ -1,11 +1,20 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's."""
 import argparse
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
-from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,
-                          guard_checkpoints, is_first_process, load_config, prepare_launcher, stop_processes)
+from launch_utils import (
+    add_common_arguments,
+    build_runner,
+    check_checkpoint_file,
+    export_local_rank,
+    guard_checkpoints,
+    is_first_process,
+    load_config,
+    prepare_launcher,
+    stop_processes,
+)
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -14,7 +23,7 @@ from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 from mgcda.engine.training_lock import hold_training_folder, release_training_folder
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     add_common_arguments(parser)
     parser.add_argument(
@@ -63,7 +72,7 @@ def check_load_from(cfg: Config) -> None:
         check_checkpoint_file(cfg.load_from)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Runner:
+def main(argv: Sequence[str] | None = None) -> Runner:
     args = parse_args(argv)
     cfg = load_config(args, required=('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     if args.amp:

@@ -3,7 +3,7 @@
 
 It also has all checkpoints loaded safely, whatever they are loaded by (:mod:`mgcda.checkpoint_loading`).
 """
-from . import datasets, engine, evaluation, models, scores  # noqa: F401
+from . import datasets, engine, evaluation, models, scores
 from .checkpoint_loading import register_loaders
 from .checkpoint_safety import allow_mmengine_checkpoints
 from .version import __version__

@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import Optional
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +7,7 @@ from torch import Tensor
 
 def gaussian_blur(maps: Tensor,
                   sigma: float,
-                  kernel_size: Optional[int] = None,
+                  kernel_size: int | None = None,
                   dilation: int = 1,
                   padding: str = 'reflect') -> Tensor:
     """Smooth float maps (N, H, W) by a Gaussian whose taps sum up to 1.

@@ -12,9 +12,10 @@ import io
 import os
 import re
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Union
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -29,16 +30,16 @@ from .files import replacing
 #: The hash that OpenMMLab and PyTorch append to names: the first digits of the SHA-256 of the file.
 _HASH = re.compile(r'-([0-9a-f]{8})\.pth$')
 _DATE = re.compile(r'20\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
-MapLocation = Union[str, torch.device, Callable, None]
+MapLocation = str | torch.device | Callable | None
 
 
 class UnsafeCheckpoint(ValueError):
     """A file that holds objects which could run code when they are loaded."""
 
 
-def read_checkpoint(path: Union[str, Path],
+def read_checkpoint(path: str | Path,
                     map_location: MapLocation = 'cpu',
-                    name: Optional[str] = None,
+                    name: str | None = None,
                     mmap: bool = False) -> Any:
     """Load a local file, weights and plain values only; a hash in its name is checked.
 
@@ -70,7 +71,7 @@ class _NotMapped(Exception):
     pass
 
 
-def _load(file: Union[Path, io.BytesIO], map_location: MapLocation, name: str, mmap: bool = False) -> Any:
+def _load(file: Path | io.BytesIO, map_location: MapLocation, name: str, mmap: bool = False) -> Any:
     try:
         return torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises errors of many types for files of other kinds
@@ -84,7 +85,7 @@ def _load(file: Union[Path, io.BytesIO], map_location: MapLocation, name: str, m
     raise ValueError(f'{name} is not a checkpoint, or is damaged {detail}')
 
 
-def expected_hash(name: str) -> Optional[str]:
+def expected_hash(name: str) -> str | None:
     """First 8 digits of the SHA-256 that a file of this name must have; None where the name tells none.
 
     Eight digits that make a date, as in 'model-20240131.pth', are taken for one.
@@ -93,7 +94,7 @@ def expected_hash(name: str) -> Optional[str]:
     return match[1] if match and not _DATE.fullmatch(match[1]) else None
 
 
-def check_hash(path: Path, name: str, file_name: Optional[str] = None) -> None:
+def check_hash(path: Path, name: str, file_name: str | None = None) -> None:
     """Compare the content of a file with the hash that its name, or ``file_name``, ends in.
 
     Raises:
@@ -122,7 +123,7 @@ def load_from_local(filename: str, map_location: MapLocation = None) -> Any:
 
 def load_from_http(filename: str,
                    map_location: MapLocation = None,
-                   model_dir: Optional[str] = None,
+                   model_dir: str | None = None,
                    progress: bool = os.isatty(0)) -> Any:
     """Load from an address, through ``model_dir``, by default the cache of ``torch.hub``.
 
@@ -213,7 +214,7 @@ def load_from_mmcls(filename: str, map_location: MapLocation = None) -> Any:
     return mmengine_checkpoint._process_mmcls_checkpoint(checkpoint)
 
 
-def _look_up(places: Dict[str, str], filename: str) -> str:
+def _look_up(places: dict[str, str], filename: str) -> str:
     scheme, name = filename.split('://', 1)
     if name not in places:
         raise ValueError(f'{filename} is not known to mmengine; {scheme}:// has {", ".join(sorted(places)[:5])}, ...')

@@ -6,8 +6,9 @@ PyTorch refuses every type in a checkpoint that is not on its allow-list. A trai
 the list; of the functions, stand-ins are added, each of which does for these pickles what the real one would, and
 refuses every other use. The safety of ``torch.load`` is never turned off.
 """
+from collections.abc import Callable
 from pickle import UnpicklingError
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def _empty_array(subtype: Any, shape: Any, dtype: Any) -> np.ndarray:
         'allowed')
 
 
-def _number(dtype: Any, data: Optional[bytes] = None) -> np.generic:
+def _number(dtype: Any, data: bytes | None = None) -> np.generic:
     """Stand-in for numpy's ``scalar``: one number."""
     if isinstance(dtype, np.dtype) and dtype in DTYPES and type(data) is bytes and len(data) == dtype.itemsize:
         return np.frombuffer(data, dtype)[0]

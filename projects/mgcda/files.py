@@ -6,21 +6,21 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Union
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-
 
 #: Names that :func:`replacing` gives, of the file ``name``.
 _TEMPORARY = re.compile(r'\.(?P<name>.+)\.(?P<pid>\d+)\.tmp')
 
 
 @contextmanager
-def replacing(path: Union[str, Path], sync: bool = False) -> Iterator[Path]:
+def replacing(path: str | Path, sync: bool = False) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to, and rename it to ``path`` at the end.
 
     An error leaves ``path`` as it was, and no temporary file.
@@ -54,7 +54,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Union[str, Path], data: bytes, sync: bool = False) -> None:
+def write_file(path: str | Path, data: bytes, sync: bool = False) -> None:
     """Write ``data`` under a temporary name beside ``path``, then rename it; missing folders are made.
 
     ``sync`` is that of :func:`replacing`.
@@ -65,7 +65,7 @@ def write_file(path: Union[str, Path], data: bytes, sync: bool = False) -> None:
         temporary.write_bytes(data)
 
 
-def remove_temporary_files(folder: Union[str, Path], name: str = '.*') -> List[Path]:
+def remove_temporary_files(folder: str | Path, name: str = '.*') -> list[Path]:
     """Remove what killed processes left of :func:`replacing` in a folder.
 
     What a running process of this machine writes there stays; processes of others must not write to the folder.
@@ -97,7 +97,7 @@ def _is_another(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def write_png(path: Union[str, Path], image: np.ndarray) -> None:
+def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write a uint8 image, (H, W) or BGR (H, W, 3), as :func:`write_file` does."""
     done, data = cv2.imencode('.png', image)
     if not done:
@@ -105,7 +105,7 @@ def write_png(path: Union[str, Path], image: np.ndarray) -> None:
     write_file(path, data.tobytes())
 
 
-def check_folder(path: Union[str, Path], settings: dict, what: str, optional: Sequence[str] = ()) -> Dict[str, Any]:
+def check_folder(path: str | Path, settings: dict, what: str, optional: Sequence[str] = ()) -> dict[str, Any]:
     """Compare settings with those with which, as the file ``path`` notes, ``what`` of its folder was made.
 
     Args:
@@ -136,7 +136,7 @@ def check_folder(path: Union[str, Path], settings: dict, what: str, optional: Se
     return noted
 
 
-def claim_folder(path: Union[str, Path],
+def claim_folder(path: str | Path,
                  settings: dict,
                  what: str,
                  overwrite: bool,
@@ -166,7 +166,7 @@ def _dump(settings: dict) -> bytes:
     return json.dumps(settings, indent=1, sort_keys=True, default=str).encode()
 
 
-def hash_files(config: Any) -> Dict[str, str]:
+def hash_files(config: Any) -> dict[str, str]:
     """The first 16 digits of the SHA-256 of every local file that a part of a config names, such as weights.
 
     Config files are left out: networks are known by their weights.

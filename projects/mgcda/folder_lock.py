@@ -8,7 +8,6 @@ import socket
 import time
 import weakref
 from pathlib import Path
-from typing import Union
 
 #: Errors of file systems that have no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -39,7 +38,7 @@ class FolderLock:
     """
     _held: 'weakref.WeakSet[FolderLock]' = weakref.WeakSet()
 
-    def __init__(self, path: Union[str, Path], what: str) -> None:
+    def __init__(self, path: str | Path, what: str) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

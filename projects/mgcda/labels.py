@@ -4,7 +4,6 @@
 Targets of anomaly segmentation hold ``NORMAL``, ``ANOMALY`` and ``IGNORE`` and
 nothing else. Cityscapes ids are those of the public ``cityscapesScripts``.
 """
-from typing import Tuple
 
 import numpy as np
 
@@ -15,21 +14,20 @@ IGNORE = 255
 OUTLIER = 254
 
 #: Label ids of Cityscapes in the order of their train ids 0..18.
-CITYSCAPES_TRAIN_LABEL_IDS: Tuple[int, ...] = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32,
-                                               33)
+CITYSCAPES_TRAIN_LABEL_IDS: tuple[int, ...] = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 #: Label ids of Cityscapes that have no train id (void and rare classes).
-CITYSCAPES_VOID_LABEL_IDS: Tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+CITYSCAPES_VOID_LABEL_IDS: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
 #: Void label ids whose pixels are anomalies by default: 4 static, 5 dynamic.
-VOID_CLASS_ANOMALY_IDS: Tuple[int, ...] = (4, 5)
+VOID_CLASS_ANOMALY_IDS: tuple[int, ...] = (4, 5)
 #: Void label ids whose pixels are anomalies in SynBoost's public code, "borders, static or big objects" without the ego
 #: vehicle: 0 unlabeled, 2 rectification border, 3 out of roi, 4 static, 29 caravan, 30 trailer.
-SYNBOOST_VOID_IDS: Tuple[int, ...] = (0, 2, 3, 4, 29, 30)
+SYNBOOST_VOID_IDS: tuple[int, ...] = (0, 2, 3, 4, 29, 30)
 #: Number of semantic classes of Cityscapes.
 NUM_CITYSCAPES_CLASSES = len(CITYSCAPES_TRAIN_LABEL_IDS)
 #: Train id of a pixel without a class.
 UNKNOWN_TRAIN_ID = 255
 
-CITYSCAPES_CLASSES: Tuple[str, ...] = ('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light',
+CITYSCAPES_CLASSES: tuple[str, ...] = ('road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light',
                                        'traffic sign', 'vegetation', 'terrain', 'sky', 'person', 'rider', 'car',
                                        'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 

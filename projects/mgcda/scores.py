@@ -29,7 +29,8 @@ registering into mmengine's ``FUNCTIONS`` with an attribute ``needs``, the names
 outputs. So do classes with ``needs``, whose instances are scorers: the fitted scores of :mod:`mgcda.models` are such.
 """
 import inspect
-from typing import Any, Callable, Dict, Sequence, Tuple, Union
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -232,12 +233,12 @@ class Score:
         except TypeError as error:
             raise TypeError(f'score {function.__name__!r}: {error}') from None
         self.function = function
-        self.needs: Tuple[str, ...] = tuple(needs)
+        self.needs: tuple[str, ...] = tuple(needs)
         self.kwargs = kwargs
         arguments = ','.join(f'{key}={value}' for key, value in kwargs.items())
         self.name = f'{function.__name__}({arguments})' if arguments else function.__name__
 
-    def __call__(self, outputs: Dict[str, Tensor]) -> Tensor:
+    def __call__(self, outputs: dict[str, Tensor]) -> Tensor:
         """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed."""
         missing = [name for name in self.needs if name not in outputs]
         if missing:
@@ -250,7 +251,7 @@ class Score:
         return f'Score({self.function.__name__}{kwargs})'
 
 
-def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]], Tensor]:
+def build_score(cfg: str | dict | Callable) -> Callable[[dict[str, Tensor]], Tensor]:
     """Scorer of a name ('msp'), of a config (``dict(type='energy', temperature=2.0)``), or a scorer as it is.
 
     A config may also have a ``name``, which results of the scorer are reported under.
@@ -282,13 +283,13 @@ def build_score(cfg: Union[str, dict, Callable]) -> Callable[[Dict[str, Tensor]]
     return score
 
 
-def build_scores(cfgs: Sequence[Union[str, dict, Callable]]) -> Dict[str, Callable[[Dict[str, Tensor]], Tensor]]:
+def build_scores(cfgs: Sequence[str | dict | Callable]) -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
     """Scorers by name, see :func:`build_score`.
 
     Raises:
         ValueError: If there are none, or two of one name.
     """
-    scorers: Dict[str, Callable[[Dict[str, Tensor]], Tensor]] = {}
+    scorers: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {}
     for cfg in cfgs:
         scorer = build_score(cfg)
         name = getattr(scorer, 'name', type(scorer).__name__)
@@ -300,7 +301,7 @@ def build_scores(cfgs: Sequence[Union[str, dict, Callable]]) -> Dict[str, Callab
     return scorers
 
 
-def _instance(scorer: type, kwargs: Dict[str, Any]) -> Callable[[Dict[str, Tensor]], Tensor]:
+def _instance(scorer: type, kwargs: dict[str, Any]) -> Callable[[dict[str, Tensor]], Tensor]:
     try:
         inspect.signature(scorer).bind(**kwargs)
     except TypeError as error:
@@ -308,7 +309,7 @@ def _instance(scorer: type, kwargs: Dict[str, Any]) -> Callable[[Dict[str, Tenso
     return scorer(**kwargs)
 
 
-def _registered() -> Dict[str, Callable]:
+def _registered() -> dict[str, Callable]:
     """All registered functions and classes that declare what they need."""
     return {name: function for name, function in FUNCTIONS.module_dict.items() if hasattr(function, 'needs')}
 
@@ -326,7 +327,7 @@ def _checked(seg_logits: Tensor) -> Tensor:
     return seg_logits.float()
 
 
-def _outlier_channels(outlier_logits: Tensor, number: int) -> Tuple[Tensor, ...]:
+def _outlier_channels(outlier_logits: Tensor, number: int) -> tuple[Tensor, ...]:
     """Planes (N, H, W), float32, of the logits of outliers, of which there must be a number."""
     if outlier_logits.dim() != 4 or outlier_logits.size(1) != number:
         raise ValueError(f'outlier_logits must be (N, {number}, H, W), got {tuple(outlier_logits.shape)}')

@@ -123,8 +123,13 @@ class TestResults:
         folder, out = tiny / 'road_anomaly/frames', tmp_path / 'out'
         plain = inferencer(folder)['predictions']
         threshold = float(np.median(plain[0].anomaly_scores))
-        output = inferencer(folder, threshold=threshold, min_area=3, return_vis=True, out_dir=out,
-                            save=('overlay', 'heatmap', 'scores', 'boxes'))
+        output = inferencer(
+            folder,
+            threshold=threshold,
+            min_area=3,
+            return_vis=True,
+            out_dir=out,
+            save=('overlay', 'heatmap', 'scores', 'boxes'))
         content = json.loads((out / 'boxes.json').read_text())
         assert content['threshold'] == threshold and content['score'] == 'logit_margin'
         assert list(content['images']) == ['0', '1', '2']

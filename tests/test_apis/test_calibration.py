@@ -13,8 +13,12 @@ from mgcda.apis.threshold_file import check_threshold, read_threshold, write_thr
 def inferencer(tiny) -> AnomalyInferencer:
     cfg = Config.fromfile(tiny / 'tiny_mgcda.py')
     cfg.cityscapes = dict(
-        type='ClassLabelDataset', dataset_name='TinyCityscapes', data_root=str(tiny / 'cityscapes'), test_mode=True,
-        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'), pipeline=cfg.test_pipeline)
+        type='ClassLabelDataset',
+        dataset_name='TinyCityscapes',
+        data_root=str(tiny / 'cityscapes'),
+        test_mode=True,
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+        pipeline=cfg.test_pipeline)
     return AnomalyInferencer(cfg, str(tiny / 'epoch_1.pth'))
 
 
@@ -60,9 +64,14 @@ def test_labelled_pixels_of_classes(inferencer, tiny) -> None:
 def test_classes_beside_outliers(inferencer, tiny) -> None:
     """Labels of VoidClass as classes: all pixels count but outliers and ignored ones."""
     cfg = inferencer.cfg.copy()
-    cfg.void = dict(type='VoidClassDataset', targets='classes', dataset_name='Void', test_mode=True,
-                    data_root=str(tiny / 'cityscapes'), pipeline=cfg.test_pipeline,
-                    data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'))
+    cfg.void = dict(
+        type='VoidClassDataset',
+        targets='classes',
+        dataset_name='Void',
+        test_mode=True,
+        data_root=str(tiny / 'cityscapes'),
+        pipeline=cfg.test_pipeline,
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'))
     other = AnomalyInferencer(cfg, str(tiny / 'epoch_1.pth'))
     assert calibrate(other, 'Void')._replace(data='') == calibrate(inferencer, 'TinyCityscapes')._replace(data='')
 
@@ -88,8 +97,14 @@ def test_what_is_wrong_is_named(inferencer, tiny, tmp_path) -> None:
         calibrate(inferencer, 'Fishyscapes', 0)
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8), np.uint8))
     hidden = inferencer.cfg.copy()
-    hidden.own = dict(type='AnomalyDataset', dataset_name='Hidden', labels_hidden=True, data_root=str(tmp_path),
-                      data_prefix=dict(img_path=''), test_mode=True, pipeline=hidden.test_pipeline)
+    hidden.own = dict(
+        type='AnomalyDataset',
+        dataset_name='Hidden',
+        labels_hidden=True,
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path=''),
+        test_mode=True,
+        pipeline=hidden.test_pipeline)
     with pytest.raises(ValueError, match='the labels of Hidden are hidden'):
         calibrate(AnomalyInferencer(hidden, str(tiny / 'epoch_1.pth')), 'Hidden')
 

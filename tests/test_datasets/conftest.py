@@ -51,8 +51,14 @@ def coco(tmp_path):
         size = 2 if i == 11 else 20
         polygon = [10, 10, 10 + size, 10, 10 + size, 10 + size]
         content['annotations'].append(
-            dict(id=100 + i, image_id=i, category_id=2 if i == 12 else 1, iscrowd=int(i == 10), area=size * size / 2,
-                 bbox=[10, 10, size, size], segmentation=[polygon]))
+            dict(
+                id=100 + i,
+                image_id=i,
+                category_id=2 if i == 12 else 1,
+                iscrowd=int(i == 10),
+                area=size * size / 2,
+                bbox=[10, 10, size, size],
+                segmentation=[polygon]))
     (root / 'instances.json').write_text(json.dumps(content))
     return dict(data_root=str(root), ann_file='instances.json', img_path='images', min_area=100), content
 

@@ -54,7 +54,11 @@ def test_other_data_sets_with_train_ids(tmp_path, write_image):
     write_image(tmp_path / 'images/a.jpg', IMAGE)
     write_image(tmp_path / 'masks/a.png', TRAIN_IDS)
     dataset = build(
-        tmp_path, label_format='train_ids', dataset_name='BDD100K', img_suffix='.jpg', seg_map_suffix='.png',
+        tmp_path,
+        label_format='train_ids',
+        dataset_name='BDD100K',
+        img_suffix='.jpg',
+        seg_map_suffix='.png',
         data_prefix=dict(img_path='images', seg_map_path='masks'))
     np.testing.assert_array_equal(targets(dataset[0]), TRAIN_IDS)
     assert dataset[0]['data_samples'].dataset_name == 'BDD100K' and dataset.num_official_images is None

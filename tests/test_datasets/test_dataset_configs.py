@@ -31,7 +31,12 @@ SINGLE = dict(
     lost_and_found_no_known='LostAndFound_testNoKnown')
 #: Config -> number of images of each data set in the small layouts.
 TEST = dict(
-    **{config: {name: ALL[name]} for config, name in SINGLE.items()},
+    **{
+        config: {
+            name: ALL[name]
+        }
+        for config, name in SINGLE.items()
+    },
     anomaly_benchmarks=PAPER,
     anomaly_benchmarks_maps=PAPER,
     benchmarks=ALL,
@@ -73,9 +78,12 @@ def data(tmp_path_factory):
     image('coco/train2017/1.jpg', (480, 500, 3))
     box = [10.0, 10.0, 460.0, 10.0, 460.0, 460.0, 10.0, 460.0]
     content = dict(
-        images=[dict(id=1, file_name='1.jpg', height=480, width=500)], categories=[dict(id=1, name='cow')],
-        annotations=[dict(id=1, image_id=1, category_id=1, iscrowd=0, area=450 * 450, bbox=[10, 10, 450, 450],
-                          segmentation=[box])])
+        images=[dict(id=1, file_name='1.jpg', height=480, width=500)],
+        categories=[dict(id=1, name='cow')],
+        annotations=[
+            dict(
+                id=1, image_id=1, category_id=1, iscrowd=0, area=450 * 450, bbox=[10, 10, 450, 450], segmentation=[box])
+        ])
     (root / 'data/coco/annotations').mkdir()
     (root / 'data/coco/annotations/instances_train2017.json').write_text(json.dumps(content))
     return root
@@ -148,7 +156,8 @@ def test_configs_with_outliers_among_classes(benchmarks, monkeypatch, name):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     plain = DATASETS.build(cfg.plain)
     assert plain.domain == 0 and OUTLIER not in plain[0]['data_samples'].gt_sem_seg.data
-    for options, labels in ((dict(), {OUTLIER}), (dict(objects=dict(ann_file=cfg.objects.ann_file)), {OUTLIER, IGNORE})):
+    for options, labels in ((dict(), {OUTLIER}), (dict(objects=dict(ann_file=cfg.objects.ann_file)), {OUTLIER,
+                                                                                                      IGNORE})):
         negative = DATASETS.build(dict(cfg.negatives, **options))[0]
         found = set(negative['data_samples'].gt_sem_seg.data.unique().tolist())
         assert negative['inputs'].shape == (3, *size) and {OUTLIER} <= found <= labels

@@ -30,8 +30,10 @@ def frames():
 def complete(tmp_path_factory, frames):
     """A complete test set; one image and one label under all names."""
     root = tmp_path_factory.mktemp('lost_and_found')
-    files = {'leftImg8bit': np.full((H, W, 3), 128, np.uint8),
-             'gtCoarse': np.resize(np.array([0, 1, 2, 42, 200, 201, 255], np.uint8), (H, W))}
+    files = {
+        'leftImg8bit': np.full((H, W, 3), 128, np.uint8),
+        'gtCoarse': np.resize(np.array([0, 1, 2, 42, 200, 201, 255], np.uint8), (H, W))
+    }
     for kind, suffix in (('leftImg8bit', 'leftImg8bit'), ('gtCoarse', 'gtCoarse_labelIds')):
         for name in frames:
             path = root / kind / 'test' / name[:-14] / f'{name}_{suffix}.png'

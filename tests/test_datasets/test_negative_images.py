@@ -41,9 +41,14 @@ def masks(coco):
     for image_id, category_id, mask in ((0, 1, cows[0]), (0, 2, car), (1, 1, cows[2]), (0, 1, cows[1])):
         code = coco_mask.encode(np.asfortranarray(mask))
         content['annotations'].append(
-            dict(id=len(content['annotations']), image_id=image_id, category_id=category_id, iscrowd=0,
-                 area=int(mask.sum()), bbox=coco_mask.toBbox(code).tolist(),
-                 segmentation=dict(size=[40, 60], counts=code['counts'].decode())))
+            dict(
+                id=len(content['annotations']),
+                image_id=image_id,
+                category_id=category_id,
+                iscrowd=0,
+                area=int(mask.sum()),
+                bbox=coco_mask.toBbox(code).tolist(),
+                segmentation=dict(size=[40, 60], counts=code['counts'].decode())))
     write_annotations(args, content)
     return [(cows[0] | cows[1]) > 0, cows[2] > 0]
 
@@ -110,8 +115,11 @@ def test_a_batch_of_streets_and_negatives(cityscapes, coco):
     batches = []
     for workers in (0, 2):
         loader = Runner.build_dataloader(
-            dict(dataset=dataset, batch_size=4, num_workers=workers,
-                 sampler=dict(type='DomainBalancedSampler', batch_size=4, num_per_domain=(2, 1, 1), seed=1)))
+            dict(
+                dataset=dataset,
+                batch_size=4,
+                num_workers=workers,
+                sampler=dict(type='DomainBalancedSampler', batch_size=4, num_per_domain=(2, 1, 1), seed=1)))
         batches.append(list(loader))
         assert len(batches[-1]) == 13
         for batch in batches[-1]:

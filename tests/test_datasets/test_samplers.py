@@ -39,8 +39,7 @@ def full(key):
 def test_every_batch_of_every_rank_is_balanced(monkeypatch, sizes, counts, world_size, infinite):
     size, starts = sum(counts), [sum(sizes[:d]) for d in range(len(sizes))]
     for rank in range(world_size):
-        sampler = build(
-            monkeypatch, sizes, rank, world_size, batch_size=size, num_per_domain=counts, infinite=infinite)
+        sampler = build(monkeypatch, sizes, rank, world_size, batch_size=size, num_per_domain=counts, infinite=infinite)
         rows = batches(sampler, 11 if infinite else None)
         assert len(rows) == (11 if infinite else max(-(-s // (c * world_size)) for s, c in zip(sizes, counts)))
         assert len(sampler) == size * max(-(-s // (c * world_size)) for s, c in zip(sizes, counts))
@@ -87,8 +86,9 @@ def test_the_ranks_together_draw_one_stream(monkeypatch, infinite):
     streams = []
     for world_size in (1, 2, 4):
         ranks = [
-            batches(build(monkeypatch, (50, 21), rank, world_size, batch_size=16 // world_size, infinite=infinite),
-                    None if not infinite else 9) for rank in range(world_size)
+            batches(
+                build(monkeypatch, (50, 21), rank, world_size, batch_size=16 // world_size, infinite=infinite),
+                None if not infinite else 9) for rank in range(world_size)
         ]
         streams.append([sorted(full(key) for row in step for key in row) for step in zip(*ranks)])
     assert len(streams[0]) == (9 if infinite else 7)

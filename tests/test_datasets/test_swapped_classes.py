@@ -2,8 +2,13 @@
 import numpy as np
 import pytest
 
-from mgcda.datasets.swapped_classes import (SYNBOOST_CLASS_WEIGHTS, find_instances, name_generator, swap_classes,
-                                            swap_target)
+from mgcda.datasets.swapped_classes import (
+    SYNBOOST_CLASS_WEIGHTS,
+    find_instances,
+    name_generator,
+    swap_classes,
+    swap_target,
+)
 from mgcda.labels import label_id_to_train_id
 
 ROAD, PERSON, CAR, CARAVAN = 7, 24, 26, 29

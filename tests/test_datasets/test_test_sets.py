@@ -26,7 +26,7 @@ def targets(sample):
 
 @pytest.fixture
 def road_anomaly(tmp_path, write_image):
-    for i, name in enumerate(('cow.jpg', 'tyre.png', 'extra.jpg')):
+    for name in ('cow.jpg', 'tyre.png', 'extra.jpg'):
         write_image(tmp_path / 'frames' / name, IMAGE)
         stem = name.split('.')[0]
         write_image(tmp_path / f'frames/{stem}.labels/labels_semantic.png', label_of(0, 2))
@@ -37,8 +37,8 @@ def road_anomaly(tmp_path, write_image):
 
 def test_road_anomaly_official(road_anomaly):
     dataset = RoadAnomalyDataset(data_root=str(road_anomaly), pipeline=PIPELINE, test_mode=True)
-    assert [info['img_path'].split('/')[-1] for info in map(dataset.get_data_info, range(len(dataset)))] == [
-        'cow.jpg', 'tyre.png']
+    assert [info['img_path'].split('/')[-1]
+            for info in map(dataset.get_data_info, range(len(dataset)))] == ['cow.jpg', 'tyre.png']
     sample = dataset[0]
     np.testing.assert_array_equal(targets(sample), label_of(0, 1))
     assert sample['data_samples'].dataset_name == 'RoadAnomaly' and 'domain' not in sample['data_samples']
@@ -95,18 +95,19 @@ def test_fishyscapes(tmp_path, write_image, label_format, expected):
     write_image(tmp_path / 'original' / '0.png', IMAGE)
     write_image(tmp_path / 'labels' / '0.png', label_of(0, 1, 2, 200, 255))
     dataset = FishyscapesDataset(
-        data_root=str(tmp_path), label_format=label_format, dataset_name='FS_Static', pipeline=PIPELINE,
-        test_mode=True)
+        data_root=str(tmp_path), label_format=label_format, dataset_name='FS_Static', pipeline=PIPELINE, test_mode=True)
     np.testing.assert_array_equal(targets(dataset[0]), label_of(*expected))
     assert dataset[0]['data_samples'].dataset_name == 'FS_Static'
 
 
-@pytest.mark.parametrize('image, label, options', [
-    ('images/0.jpg', 'labels_masks/0.png', {}),
-    ('fs_static_images_v1/0000_lindau_000000_000019_rgb.png', 'fs_val_v1/0000_lindau_000000_000019_labels.png',
-     dict(data_prefix=dict(img_path='fs_static_images_v1', seg_map_path='fs_val_v1'), img_suffix='_rgb.png',
-          seg_map_suffix='_labels.png'))
-])
+@pytest.mark.parametrize(
+    'image, label, options',
+    [('images/0.jpg', 'labels_masks/0.png', {}),
+     ('fs_static_images_v1/0000_lindau_000000_000019_rgb.png', 'fs_val_v1/0000_lindau_000000_000019_labels.png',
+      dict(
+          data_prefix=dict(img_path='fs_static_images_v1', seg_map_path='fs_val_v1'),
+          img_suffix='_rgb.png',
+          seg_map_suffix='_labels.png'))])
 def test_fishyscapes_in_other_layouts(tmp_path, write_image, image, label, options):
     write_image(tmp_path / image, IMAGE)
     write_image(tmp_path / label, label_of(0, 1, 255))
@@ -162,14 +163,19 @@ def fishyscapes_official(tmp_path, write_image):
         write_image(tmp_path / f'leftImg8bit/test/{name[:-14]}/{name}_leftImg8bit.png', IMAGE)
     for number, name in enumerate(('04_Maurener_Weg_8_000000_000030', '13_Elly_Beinhorn_Str_000001_000020')):
         write_image(tmp_path / f'fs/{number:04d}_{name}_labels.png', label_of(0, 1, 255))
-    return dict(data_root=str(tmp_path), layout='official',
-                data_prefix=dict(img_path='leftImg8bit', seg_map_path='fs'), pipeline=PIPELINE, test_mode=True)
+    return dict(
+        data_root=str(tmp_path),
+        layout='official',
+        data_prefix=dict(img_path='leftImg8bit', seg_map_path='fs'),
+        pipeline=PIPELINE,
+        test_mode=True)
 
 
 def test_fishyscapes_downloads(fishyscapes_official, tmp_path):
     dataset = FishyscapesDataset(**fishyscapes_official)
     assert [dataset[i]['data_samples'].img_path.split('/')[-1] for i in range(len(dataset))] == [
-        '04_Maurener_Weg_8_000000_000030_leftImg8bit.png', '13_Elly_Beinhorn_Str_000001_000020_leftImg8bit.png']
+        '04_Maurener_Weg_8_000000_000030_leftImg8bit.png', '13_Elly_Beinhorn_Str_000001_000020_leftImg8bit.png'
+    ]
     np.testing.assert_array_equal(targets(dataset[0]), label_of(0, 1, 255))
     (tmp_path / 'leftImg8bit/test/13_Elly_Beinhorn_Str/13_Elly_Beinhorn_Str_000001_000020_leftImg8bit.png').unlink()
     with pytest.raises(ValueError, match='1 labels in .* have no image .*: 0001_13_Elly_Beinhorn_Str_000001'):
@@ -220,8 +226,10 @@ def synboost(tmp_path, write_image):
 
 def test_synboost_folders(synboost):
     pipeline = [
-        dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations', resize=True),
-        dict(type='LoadDissimilarityMaps', resize=True), dict(type='ResizeDissimilarityInputs', resampling='nearest'),
+        dict(type='LoadImage'),
+        dict(type='LoadAnomalyAnnotations', resize=True),
+        dict(type='LoadDissimilarityMaps', resize=True),
+        dict(type='ResizeDissimilarityInputs', resampling='nearest'),
         dict(type='PackDissimilarityInputs')
     ]
     dataset = SynBoostDataset(data_root=str(synboost), pipeline=pipeline)
@@ -229,8 +237,8 @@ def test_synboost_folders(synboost):
     for i in range(3):
         sample = dataset[i]
         # channels: image, synthesis, semantic, entropy, perceptual (mae_features), distance (logit_distance)
-        assert [plane.unique().item() for plane in sample['inputs']] == [
-            (10 * i + k) % 19 for k in (0, 0, 0, 1, 1, 1, 2, 3, 4, 5)]
+        assert [plane.unique().item() for plane in sample['inputs']] == [(10 * i + k) % 19
+                                                                         for k in (0, 0, 0, 1, 1, 1, 2, 3, 4, 5)]
         np.testing.assert_array_equal(targets(sample), label_of(0, 1))
         assert sample['data_samples'].domain == 0
     with_void = SynBoostDataset(data_root=str(synboost), labels='labels_with_void_no_ego', pipeline=pipeline)
@@ -258,7 +266,9 @@ def test_synboost_listed_images(synboost):
         paths = [info['img_path'], info['seg_map_path'], *info['map_paths'].values()]
         assert len(paths) == 7 and all(path.endswith(f'_{i}.png') for path in paths)
     plain = AnomalyDataset(
-        data_root=str(synboost), data_prefix=dict(img_path='original', seg_map_path='labels'), pair_by='order',
+        data_root=str(synboost),
+        data_prefix=dict(img_path='original', seg_map_path='labels'),
+        pair_by='order',
         ann_file='list.txt')
     assert [info['seg_map_path'][-5:] for info in plain] == ['1.png', '2.png']
     (synboost / 'labels/labels_0.png').unlink()
@@ -277,8 +287,11 @@ def test_no_data_root(tmp_path, write_image, monkeypatch, dataset, options):
 
 def test_negative_indices_in_test_mode(synboost):
     dataset = SynBoostDataset(
-        data_root=str(synboost), test_mode=True,
-        pipeline=[dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='RandomFlip', prob=0.5)])
+        data_root=str(synboost),
+        test_mode=True,
+        pipeline=[dict(type='LoadImage'),
+                  dict(type='LoadAnomalyAnnotations'),
+                  dict(type='RandomFlip', prob=0.5)])
     for index in range(3):
         flips = dataset[index]['flip'], dataset[index - 3]['flip']
         assert dataset[index - 3]['img_path'] == dataset[index]['img_path'] and flips[0] == flips[1]

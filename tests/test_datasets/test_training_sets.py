@@ -16,8 +16,17 @@ import torch
 from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
-from mgcda.datasets import (AnomalyMixDataset, CocoObjects, CompositeDataset, LoadDissimilarityMaps, MultiDomainDataset,
-                            PasteObjects, SampleKey, VoidClassDataset, keyed_random)
+from mgcda.datasets import (
+    AnomalyMixDataset,
+    CocoObjects,
+    CompositeDataset,
+    LoadDissimilarityMaps,
+    MultiDomainDataset,
+    PasteObjects,
+    SampleKey,
+    VoidClassDataset,
+    keyed_random,
+)
 from mgcda.labels import CITYSCAPES_TRAIN_LABEL_IDS
 
 LOAD = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations', keep_label_ids=True)]
@@ -145,8 +154,11 @@ def test_maps_without_uncertainty(cityscapes, tmp_path, write_maps):
     for kind in ('entropy', 'perceptual', 'distance'):
         shutil.rmtree(tmp_path / 'maps' / kind)
     kinds = ['semantic', 'synthesis']
-    pipeline = [dict(type='LoadImage'), dict(type='LoadDissimilarityMaps', kinds=kinds),
-                dict(type='PackDissimilarityInputs')]
+    pipeline = [
+        dict(type='LoadImage'),
+        dict(type='LoadDissimilarityMaps', kinds=kinds),
+        dict(type='PackDissimilarityInputs')
+    ]
     dataset = void_class(cityscapes, maps_root=str(tmp_path / 'maps'), map_kinds=kinds, pipeline=pipeline)
     assert [int(dataset[i]['inputs'][6, 0, 0]) for i in range(6)] == [1, 3, 5, 2, 4, 6]
     assert dataset[0]['inputs'].shape[0] == 10 and not dataset[0]['inputs'][7:].any()
@@ -220,11 +232,17 @@ def test_broken_annotation_files(coco):
     args, content = coco
     text = json.dumps(content)
     for broken, message in ((text[:len(text) // 2], 'instances.json is not valid JSON'), ('[]', "no list 'images'"),
-                            (json.dumps({**content, 'annotations': {}}), "no list 'annotations'"),
-                            (json.dumps({**content, 'images': []}), 'instances.json is broken'),
-                            (json.dumps({**content, 'annotations': [dict(id=1, category_id=1)]}), 'is broken'),
-                            (json.dumps({**content, 'annotations': []}), 'no usable instance'),
-                            (json.dumps({**content, 'categories': [dict(id=2, name='car')]}), 'no usable category')):
+                            (json.dumps({
+                                **content, 'annotations': {}
+                            }), "no list 'annotations'"), (json.dumps({
+                                **content, 'images': []
+                            }), 'instances.json is broken'), (json.dumps({
+                                **content, 'annotations': [dict(id=1, category_id=1)]
+                            }), 'is broken'), (json.dumps({
+                                **content, 'annotations': []
+                            }), 'no usable instance'), (json.dumps({
+                                **content, 'categories': [dict(id=2, name='car')]
+                            }), 'no usable category')):
         rewrite(args, broken)
         with pytest.raises(ValueError, match=message):
             CocoObjects(**args)
@@ -291,8 +309,9 @@ def test_pasting_changes_nothing_outside_the_masks(cityscapes, coco, position):
 
 def test_pasted_objects_are_outliers_among_classes(cityscapes, coco):
     paste = dict(type='PasteObjects', num_objects=2, scale=(0.2, 0.6))
-    binary, classes = (anomaly_mix(cityscapes, coco[0], pipeline=LOAD + [paste], **options)
-                       for options in (dict(), dict(targets='classes')))
+    binary, classes = (
+        anomaly_mix(cityscapes, coco[0], pipeline=LOAD + [paste], **options)
+        for options in (dict(), dict(targets='classes')))
     train_ids = void_class(cityscapes, pipeline=LOAD, targets='classes', anomaly_ids=())
     for i in range(6):
         key = SampleKey(i, 3, i)
@@ -319,9 +338,12 @@ class OneObject:
 
 
 def paste_square(**options):
-    results = dict(img=np.zeros((100, 200, 3), np.uint8), gt_seg_map=np.full((100, 200), 255, np.uint8),
-                   objects=OneObject(), label_ids=np.zeros((100, 200), np.uint8),
-                   seg_fields=['gt_seg_map', 'label_ids'])
+    results = dict(
+        img=np.zeros((100, 200, 3), np.uint8),
+        gt_seg_map=np.full((100, 200), 255, np.uint8),
+        objects=OneObject(),
+        label_ids=np.zeros((100, 200), np.uint8),
+        seg_fields=['gt_seg_map', 'label_ids'])
     results['label_ids'][60, 50:150] = 7
     results = PasteObjects(**{'num_objects': 1, 'max_upscale': 10, **options})(results)
     assert results['seg_fields'] == ['gt_seg_map'] and 'label_ids' not in results and 'objects' not in results
@@ -351,8 +373,15 @@ def test_number_scale_and_position():
 
 
 @pytest.mark.parametrize('options', [
-    dict(num_objects=(3, 1)), dict(num_objects=(-1, 1)), dict(num_objects=(0.5, 1)), dict(scale=(0, 1)),
-    dict(scale=(2, 1)), dict(position='sky'), dict(horizon=1.5), dict(flip_prob=-1), dict(max_upscale=0)
+    dict(num_objects=(3, 1)),
+    dict(num_objects=(-1, 1)),
+    dict(num_objects=(0.5, 1)),
+    dict(scale=(0, 1)),
+    dict(scale=(2, 1)),
+    dict(position='sky'),
+    dict(horizon=1.5),
+    dict(flip_prob=-1),
+    dict(max_upscale=0)
 ])
 def test_wrong_paste_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -377,7 +406,7 @@ def test_anomaly_mix_wrong_options(cityscapes, coco):
 @pytest.fixture
 def scenes(coco):
     """Images of 60x40 pixels: of two cows, one of them a crowd, and a sheep; of a cow and a crowd of cars; of a cow and
-    one pixel of a person; of a sheep, larger. Returns the arguments of CocoObjects and the pixels of the first objects."""
+    one pixel of a person; of a sheep, larger. Returns the arguments of CocoObjects, and the first objects' pixels."""
     args, content = coco
     masks = np.zeros((3, 40, 60), np.uint8)
     masks[0, 2:6, 5:12] = masks[1, 20:38, 30:44] = masks[2, 10:24, 40:55] = 1
@@ -391,9 +420,14 @@ def scenes(coco):
                                          (2, person, dot, 0), (3, sheep, other, 0)):
         code = coco_mask.encode(np.asfortranarray(mask))
         content['annotations'].append(
-            dict(id=len(content['annotations']), image_id=image, category_id=category, iscrowd=crowd,
-                 area=int(mask.sum()), bbox=coco_mask.toBbox(code).tolist(),
-                 segmentation=dict(size=[40, 60], counts=code['counts'].decode())))
+            dict(
+                id=len(content['annotations']),
+                image_id=image,
+                category_id=category,
+                iscrowd=crowd,
+                area=int(mask.sum()),
+                bbox=coco_mask.toBbox(code).tolist(),
+                segmentation=dict(size=[40, 60], counts=code['counts'].decode())))
     rewrite(args, json.dumps(content))
     return {**args, 'min_area': None, 'unit': 'image', 'min_side': 1}, masks.any(0)
 
@@ -413,7 +447,8 @@ def test_all_instances_of_an_image_are_one_object(scenes):
     assert len(CocoObjects(**{**args, 'min_area': 82})) == 1 and len(CocoObjects(**{**args, 'min_side': 40})) == 2
     assert len(CocoObjects(**{**args, 'unit': 'instance', 'min_area': 1})) == 5
     for options, message in ((dict(min_side=None), 'no usable image .* at least 480 pixels in height and width'),
-                             (dict(categories=['car']), 'no usable image'), (dict(unit='all'), "unit must be 'instance'"),
+                             (dict(categories=['car']), 'no usable image'), (dict(unit='all'),
+                                                                             "unit must be 'instance'"),
                              (dict(min_side=0), 'min_side must be'), (dict(pool_size=0), 'pool_size must be')):
         with pytest.raises(ValueError, match=message):
             CocoObjects(**{**args, **options})
@@ -422,7 +457,8 @@ def test_all_instances_of_an_image_are_one_object(scenes):
 def test_a_pool_is_drawn_once(coco):
     pools = [CocoObjects(**coco[0], pool_size=4) for _ in range(2)]
     assert len(pools[0]) == 4 and len(CocoObjects(**coco[0], pool_size=99)) == 10
-    assert pools[0].image_sizes() == pools[1].image_sizes() != dict(list(CocoObjects(**coco[0]).image_sizes().items())[:4])
+    assert pools[0].image_sizes() == pools[1].image_sizes() != dict(
+        list(CocoObjects(**coco[0]).image_sizes().items())[:4])
 
 
 @pytest.mark.parametrize('reference_height, factor', [(48, 1.0), (96, 0.5)])
@@ -450,8 +486,8 @@ def test_recipe_of_pebal(cityscapes, scenes, reference_height, factor):
         np.testing.assert_array_equal(target[~pasted], before['gt_seg_map'][~pasted])
         places.add((rows[0], columns[0]))
     assert len(places) > 12
-    for options, message in ((dict(scale='its own'), "scale must be .* or 'own'"),
-                             (dict(reference_height=0), 'reference_height must be')):
+    for options, message in ((dict(scale='its own'), "scale must be .* or 'own'"), (dict(reference_height=0),
+                                                                                    'reference_height must be')):
         with pytest.raises(ValueError, match=message):
             PasteObjects(**options)
 
@@ -501,8 +537,8 @@ def test_workers_change_nothing(cityscapes, coco):
     dataset = MultiDomainDataset([void_class(cityscapes), anomaly_mix(cityscapes, coco[0])])
     keys = [SampleKey(i % 12, 4, 100 + i) for i in range(16)]
     rows = [[
-        flat(sample) for batch in DataLoader(
-            dataset, batch_size=4, sampler=keys, num_workers=workers, collate_fn=list) for sample in batch
+        flat(sample) for batch in DataLoader(dataset, batch_size=4, sampler=keys, num_workers=workers, collate_fn=list)
+        for sample in batch
     ] for workers in (0, 2)]
     assert len(rows[0]) == 16 and rows[0] == rows[1]
 
@@ -542,7 +578,8 @@ def test_composites_are_written_resumed_and_read(cityscapes, coco, tmp_path, mon
     assert len(files) == 2 * 6 + 1
 
     composites = CompositeDataset(
-        data_root=str(tmp_path / 'one'), pipeline=[dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations')])
+        data_root=str(tmp_path / 'one'), pipeline=[dict(type='LoadImage'),
+                                                   dict(type='LoadAnomalyAnnotations')])
     online = anomaly_mix(cityscapes, coco[0])
     for i in range(6):
         image, target = online.composite(SampleKey(i, 3, i))
@@ -572,7 +609,8 @@ def test_composites_do_not_depend_on_the_number_of_processes(cityscapes, coco, t
     assert '12 of 12 composites written' in capsys.readouterr().out
     command = [
         sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--standalone', TOOL,
-        str(tmp_path / 'mix.py'), str(tmp_path / 'two'), '--repeats', '2', '--launcher', 'pytorch'
+        str(tmp_path / 'mix.py'),
+        str(tmp_path / 'two'), '--repeats', '2', '--launcher', 'pytorch'
     ]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert result.returncode == 0, result.stderr

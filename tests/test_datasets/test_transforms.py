@@ -4,8 +4,16 @@ import pytest
 import torch
 from mmengine.dataset import Compose
 
-from mgcda.datasets import (MAP_KINDS, LoadAnomalyAnnotations, LoadDissimilarityMaps, LoadImage,
-                            PackDissimilarityInputs, PasteObjects, ResizeDissimilarityInputs, map_files)
+from mgcda.datasets import (
+    MAP_KINDS,
+    LoadAnomalyAnnotations,
+    LoadDissimilarityMaps,
+    LoadImage,
+    PackDissimilarityInputs,
+    PasteObjects,
+    ResizeDissimilarityInputs,
+    map_files,
+)
 
 H, W = 12, 20
 
@@ -19,8 +27,17 @@ def sample(tmp_path, write_image, write_maps):
     write_image(tmp_path / 'x_label.png', label)
     write_maps(tmp_path / 'maps', ['x.png'], (H, W))
     results = dict(
-        img_path=str(tmp_path / 'x.png'), seg_map_path=str(tmp_path / 'x_label.png'), label_map={4: 1, 7: 0, 33: 255},
-        reduce_zero_label=False, seg_fields=[], map_paths=map_files(str(tmp_path / 'maps'), 'x.png'), domain=1,
+        img_path=str(tmp_path / 'x.png'),
+        seg_map_path=str(tmp_path / 'x_label.png'),
+        label_map={
+            4: 1,
+            7: 0,
+            33: 255
+        },
+        reduce_zero_label=False,
+        seg_fields=[],
+        map_paths=map_files(str(tmp_path / 'maps'), 'x.png'),
+        domain=1,
         dataset_name='Toy')
     return results, image, label
 
@@ -35,6 +52,7 @@ def test_labels_are_mapped(sample):
 
 
 def test_objects_are_pasted_into_float_images():
+
     class OneObject:
 
         def __len__(self):
@@ -118,10 +136,14 @@ def test_maps_are_resized_and_flipped_with_the_label(sample, tmp_path, write_ima
     write_image(tmp_path / 'maps' / 'synthesis' / 'x.png', np.repeat(ramp[:H // 2, :, None], 3, 2))
     write_image(tmp_path / 'x_label.png', np.where(ramp < 5, 4, 7).astype(np.uint8))
     packed = Compose([
-        LoadImage(), LoadAnomalyAnnotations(), LoadDissimilarityMaps(),
-        ResizeDissimilarityInputs((2 * W, 3 * H), 'nearest'), dict(type='RandomFlip', prob=1.0),
+        LoadImage(),
+        LoadAnomalyAnnotations(),
+        LoadDissimilarityMaps(),
+        ResizeDissimilarityInputs((2 * W, 3 * H), 'nearest'),
+        dict(type='RandomFlip', prob=1.0),
         PackDissimilarityInputs()
-    ])(results)
+    ])(
+        results)
     expected = ramp.repeat(2, 1).repeat(3, 0)[:, ::-1]
     for channel in range(3, 10):
         np.testing.assert_array_equal(packed['inputs'][channel].numpy(), expected)

@@ -44,13 +44,16 @@ class TestRuns:
         monkeypatch.setenv('LOCAL_RANK', '0')
         with quick_runs():
             load_tool('tools/test.py').main([
-                str(tiny / 'tiny_mgcda.py'), str(tiny / 'epoch_1.pth'), '--work-dir', str(tmp_path / 'work'),
-                '--show-dir', str(tmp_path / 'shown'), '--cfg-options', 'default_hooks.visualization.interval=2',
-                'test_evaluator.mode=exact'])
+                str(tiny / 'tiny_mgcda.py'),
+                str(tiny / 'epoch_1.pth'), '--work-dir',
+                str(tmp_path / 'work'), '--show-dir',
+                str(tmp_path / 'shown'), '--cfg-options', 'default_hooks.visualization.interval=2',
+                'test_evaluator.mode=exact'
+            ])
         found = sheets(tmp_path / 'shown')
         # Every second of 3 + 2 images.
         assert list(found) == ['test_Fishyscapes_1_0.png', 'test_RoadAnomaly_0_0.png', 'test_RoadAnomaly_2_0.png']
-        for name, sheet in found.items():
+        for sheet in found.values():
             assert sheet.shape == (HEIGHT, 2 * WIDTH, 3)
         image = cv2.imread(str(tiny / 'road_anomaly/frames/0.jpg'))
         label = cv2.imread(str(tiny / 'road_anomaly/frames/0.labels/labels_semantic.png'), cv2.IMREAD_GRAYSCALE) > 0
@@ -61,15 +64,21 @@ class TestRuns:
         np.testing.assert_array_equal(panel[~contour], image[~contour])
 
     def test_sheets_of_validations_in_a_training(self, tiny, tmp_path) -> None:
-        cfg = config(tiny, tmp_path, **{
-            'default_hooks.visualization.draw': True, 'default_hooks.visualization.interval': 3,
-            'train_cfg.max_iters': 2, 'train_cfg.val_interval': 1, 'default_hooks.checkpoint.interval': 10})
+        cfg = config(
+            tiny, tmp_path, **{
+                'default_hooks.visualization.draw': True,
+                'default_hooks.visualization.interval': 3,
+                'train_cfg.max_iters': 2,
+                'train_cfg.val_interval': 1,
+                'default_hooks.checkpoint.interval': 10
+            })
         cfg.val_dataloader, cfg.val_evaluator, cfg.val_cfg = cfg.test_dataloader, cfg.test_evaluator, dict()
         with quick_runs():
             Runner.from_cfg(cfg).train()
         # The same images at each, under the iteration.
-        assert list(sheets(tmp_path)) == [f'val_{name}_{step}.png' for name in ('Fishyscapes_0', 'RoadAnomaly_0')
-                                          for step in (1, 2)]
+        assert list(sheets(tmp_path)) == [
+            f'val_{name}_{step}.png' for name in ('Fishyscapes_0', 'RoadAnomaly_0') for step in (1, 2)
+        ]
 
     def test_off_by_default(self, tiny, tmp_path) -> None:
         assert config(tiny, tmp_path).default_hooks.visualization == dict(type='AnomalyVisualizationHook')

@@ -1,9 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Class weights from the labels of a run; that a resumed run and several ranks have the same is in test_resume.py."""
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Iterator
 
 import numpy as np
 import pytest
@@ -36,7 +36,10 @@ def start(hook: ClassWeightHook, config: Path, loss: nn.Module = None, num_worke
     model.loss = PixelCrossEntropyLoss() if loss is None else loss
     lines = []
     runner = SimpleNamespace(
-        model=model, optim_wrapper=wrapper(model), logger=SimpleNamespace(info=lines.append), _resume=True,
+        model=model,
+        optim_wrapper=wrapper(model),
+        logger=SimpleNamespace(info=lines.append),
+        _resume=True,
         train_dataloader=DataLoader(dataset, num_workers=num_workers))
     state = torch.get_rng_state()
     hook.before_run(runner)
@@ -90,8 +93,8 @@ def test_outliers_count_as_the_loss_takes_them() -> None:
         loss = PixelCrossEntropyLoss(outliers=outliers)
         loss.set_pixel_counts(counts)
         logits = torch.randn(1, num_channels, 4, 5)
-        expected = F.cross_entropy(logits, label.masked_fill(label == OUTLIER, last), 1 / (1.02 + shares).log(),
-                                   ignore_index=255)
+        expected = F.cross_entropy(
+            logits, label.masked_fill(label == OUTLIER, last), 1 / (1.02 + shares).log(), ignore_index=255)
         torch.testing.assert_close(loss(logits, label), expected)
 
 
@@ -120,8 +123,8 @@ def test_what_cannot_be_weighed_is_refused(config: Path) -> None:
     with pytest.raises(TypeError, match='no loss with set_pixel_counts'):
         start(ClassWeightHook(), config, nn.CrossEntropyLoss())
     hook, model = ClassWeightHook(), nn.Sequential(nn.Linear(1, 1), PixelCrossEntropyLoss())
-    runner = SimpleNamespace(model=model, optim_wrapper=wrapper(model), _resume=False,
-                             train_dataloader=DataLoader([0, 1]))
+    runner = SimpleNamespace(
+        model=model, optim_wrapper=wrapper(model), _resume=False, train_dataloader=DataLoader([0, 1]))
     hook.before_run(runner)
     with pytest.raises(TypeError, match='MultiDomainDataset'):
         hook.before_train(runner)

@@ -4,8 +4,9 @@ import hashlib
 import os
 import resource
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -46,15 +47,27 @@ def unlimited() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def make(folder: Path, resume: bool = False, loop: str = 'ResumableIterTrainLoop', stop: int = 6, hooks: tuple = (),
+def make(folder: Path,
+         resume: bool = False,
+         loop: str = 'ResumableIterTrainLoop',
+         stop: int = 6,
+         hooks: tuple = (),
          **checkpoint: Any) -> Runner:
     """A run that validates and saves every second iteration, keeps one checkpoint and the best."""
     hook = dict(type='CheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1, save_best='val/loss', rule='less')
     runner = build(
-        folder, infinite=True, stop=stop, val_interval=2, default_hooks=dict(checkpoint=dict(hook, **checkpoint)),
-        val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='LoopMetric'),
-        val_dataloader=dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                            dataset=dict(type='LoopDataset', size=2, domain=0)))
+        folder,
+        infinite=True,
+        stop=stop,
+        val_interval=2,
+        default_hooks=dict(checkpoint=dict(hook, **checkpoint)),
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=dict(type='LoopMetric'),
+        val_dataloader=dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='LoopDataset', size=2, domain=0)))
     runner._resume = resume
     for entry in hooks:
         runner.register_hook(HOOKS.build(entry), priority='LOW')
@@ -143,11 +156,18 @@ class StopAtValidation(Hook):
 
 def build_epochs(folder: Path, checkpoint: dict, resume: bool = False) -> Runner:
     runner = build(
-        folder, by_epoch=True, stop=2, val_interval=1, default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', **checkpoint)),
-        val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='LoopMetric'),
-        val_dataloader=dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                            dataset=dict(type='LoopDataset', size=2, domain=0)))
+        folder,
+        by_epoch=True,
+        stop=2,
+        val_interval=1,
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', **checkpoint)),
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=dict(type='LoopMetric'),
+        val_dataloader=dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='LoopDataset', size=2, domain=0)))
     runner._resume = resume
     return runner
 

@@ -14,8 +14,8 @@ from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 def folder(tmp_path: Path) -> Path:
     """A work folder after 30 iterations; names do not tell the order."""
     for name, step in (('iter_9.pth', 9), ('iter_20.pth', 20), ('epoch_3.pth', 30)):
-        torch.save(dict(meta=dict(iter=step), state_dict=dict(weight=torch.arange(1000.)), optimizer={}),
-                   tmp_path / name)
+        torch.save(
+            dict(meta=dict(iter=step), state_dict=dict(weight=torch.arange(1000.)), optimizer={}), tmp_path / name)
     torch.save(dict(meta=dict(iter=99), state_dict={}), tmp_path / 'published.pth')
     torch.save(dict(meta=dict(iter=99), state_dict={}, optimizer={}), tmp_path / 'best_AP_iter_99.pth')
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_3.pth')
@@ -49,9 +49,9 @@ def test_the_newest_whole_one_where_that_is_not_whole(folder, damage, capfd) -> 
     assert find_latest_checkpoint(folder) == folder / 'iter_9.pth'
 
 
-@pytest.mark.parametrize('text, reason', [
-    ('', 'last_checkpoint is empty'), ('iter_7.pth', 'iter_7.pth, which .* names, does not exist'),
-    (None, 'there is no .*last_checkpoint'), ('\0\0', 'does not exist')])
+@pytest.mark.parametrize('text, reason', [('', 'last_checkpoint is empty'),
+                                          ('iter_7.pth', 'iter_7.pth, which .* names, does not exist'),
+                                          (None, 'there is no .*last_checkpoint'), ('\0\0', 'does not exist')])
 def test_the_newest_whole_one_where_none_is_named(folder, text, reason, capfd) -> None:
     (folder / 'last_checkpoint').unlink()
     if text is not None:

@@ -71,11 +71,25 @@ class LoopRecorder(Hook):
         self.rows.append((runner.iter, batch_idx, runner.epoch, inputs, outputs['loss'].item(), rate))
 
 
-def build(work_dir, by_epoch=False, workers=0, infinite=False, stop=8, resume=None, interval=3, batch_size=4, seed=7,
-          sampler=None, randomness=None, param_scheduler=None, default_hooks=None, val_interval=1000, **settings):
+def build(work_dir,
+          by_epoch=False,
+          workers=0,
+          infinite=False,
+          stop=8,
+          resume=None,
+          interval=3,
+          batch_size=4,
+          seed=7,
+          sampler=None,
+          randomness=None,
+          param_scheduler=None,
+          default_hooks=None,
+          val_interval=1000,
+          **settings):
     init_default_scope('mmseg')
-    loop = dict(type='ResumableEpochTrainLoop', max_epochs=stop) if by_epoch else dict(
-        type='ResumableIterTrainLoop', max_iters=stop)
+    loop = dict(
+        type='ResumableEpochTrainLoop', max_epochs=stop) if by_epoch else dict(
+            type='ResumableIterTrainLoop', max_iters=stop)
     cfg = Config(
         dict(
             model=dict(type='LoopModel'),
@@ -93,8 +107,8 @@ def build(work_dir, by_epoch=False, workers=0, infinite=False, stop=8, resume=No
             param_scheduler=param_scheduler or [dict(type='PolyLR', power=0.9, begin=0, end=20, by_epoch=False)],
             train_cfg=dict(loop, val_interval=val_interval),
             **settings,
-            default_hooks=default_hooks or dict(
-                checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=interval)),
+            default_hooks=default_hooks
+            or dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=interval)),
             custom_hooks=[dict(type='KeyedRandomHook'), dict(type='LoopRecorder')],
             randomness=dict(seed=seed) if randomness is None else randomness,
             default_scope='mmseg',
@@ -150,8 +164,8 @@ def test_epoch_loop_resumes_inside_and_between_epochs(tmp_path, interval):
     whole = train(build(tmp_path / 'a', by_epoch=True, stop=3, interval=interval))
     assert [row[0] for row in whole[0]] == list(range(12))
     assert [row[1] for row in whole[0]] == [0, 1, 2, 3] * 3
-    resumed = build(tmp_path / 'b', by_epoch=True, stop=3, interval=interval,
-                    resume=str(tmp_path / 'a' / f'iter_{interval}.pth'))
+    resumed = build(
+        tmp_path / 'b', by_epoch=True, stop=3, interval=interval, resume=str(tmp_path / 'a' / f'iter_{interval}.pth'))
     assert_same(whole, train(resumed), interval)
 
 
@@ -162,11 +176,18 @@ def test_a_rate_that_follows_validation_resumes_to_the_bit(tmp_path, by_epoch, p
     hook = dict(type='CheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else 2)
     plateau = dict(type='ReduceOnPlateauLR', monitor='val/loss', rule='less', factor=0.5, patience=0, threshold=0.5)
     settings = dict(
-        by_epoch=by_epoch, stop=5 if by_epoch else 10, val_interval=1 if by_epoch else 2,
-        default_hooks=dict(checkpoint=hook), param_scheduler=[plateau],
-        val_cfg=dict(type='ValLoop'), val_evaluator=dict(type='LoopMetric'),
-        val_dataloader=dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                            dataset=dict(type='LoopDataset', size=2, domain=0)))
+        by_epoch=by_epoch,
+        stop=5 if by_epoch else 10,
+        val_interval=1 if by_epoch else 2,
+        default_hooks=dict(checkpoint=hook),
+        param_scheduler=[plateau],
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=dict(type='LoopMetric'),
+        val_dataloader=dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='LoopDataset', size=2, domain=0)))
     with quick_runs():
         whole = train(build(tmp_path / 'a', **settings))
         name = f'epoch_{place}.pth' if by_epoch else f'iter_{2 * place}.pth'
@@ -194,8 +215,13 @@ def test_no_data_is_read_before_the_start_is_known(tmp_path, monkeypatch):
 
 def test_epoch_loop_refuses_a_checkpoint_of_another_epoch_length(tmp_path):
     train(build(tmp_path / 'a', by_epoch=True, stop=2, interval=8))
-    runner = build(tmp_path / 'b', by_epoch=True, stop=4, resume=str(tmp_path / 'a' / 'iter_8.pth'), batch_size=8,
-                   sampler=dict(type='DomainBalancedSampler', batch_size=8))
+    runner = build(
+        tmp_path / 'b',
+        by_epoch=True,
+        stop=4,
+        resume=str(tmp_path / 'a' / 'iter_8.pth'),
+        batch_size=8,
+        sampler=dict(type='DomainBalancedSampler', batch_size=8))
     with pytest.raises(ValueError, match='2 batches an epoch'):
         train(runner)
 

@@ -17,7 +17,7 @@ from mmseg.registry import HOOKS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-import mgcda  # noqa: F401
+import mgcda
 from mgcda.engine.hooks import MDATHook
 
 BATCH = 4
@@ -128,7 +128,13 @@ def make_hook(**kwargs):
     return MDATHook(**options)
 
 
-def make_runner(work_dir, hooks, max_iters=4, model=None, optimizer=dict(type='Adam', lr=1e-2), wrapper=None, seed=1,
+def make_runner(work_dir,
+                hooks,
+                max_iters=4,
+                model=None,
+                optimizer=dict(type='Adam', lr=1e-2),
+                wrapper=None,
+                seed=1,
                 **kwargs):
     """A runner over the pictures; the name keeps the message hubs of several runners apart."""
     make_runner.count = getattr(make_runner, 'count', 0) + 1
@@ -282,8 +288,10 @@ def test_label_and_rate_follow_the_run(tmp_path):
             main_rates.append(runner.optim_wrapper.param_groups[0]['lr'])
 
     recorder = Recorder(hook)
-    make_runner(tmp_path, [hook, Rates(), recorder], param_scheduler=schedule,
-                auto_scale_lr=dict(enable=True, base_batch_size=16)).train()
+    make_runner(
+        tmp_path, [hook, Rates(), recorder],
+        param_scheduler=schedule,
+        auto_scale_lr=dict(enable=True, base_batch_size=16)).train()
     assert recorder.taus == pytest.approx([.9, .8, .7, .6])
     assert main_rates[0] == pytest.approx(.5 * 1e-2 / 4) and len(set(main_rates)) > 2
     assert recorder.rates == pytest.approx([rate / 10 for rate in main_rates])
@@ -309,8 +317,10 @@ def test_accuracies_count_pixels_and_images(tmp_path):
     runner = make_runner(tmp_path, [hook])
     pred = torch.tensor([[[[.9, .4]]], [[[.6, .1]]], [[[.1, .2]]]])  # means of the images .65, .35, .15
     hook._log(runner, dict(output=pred), dict(output=torch.tensor(2.)), [0, 1, 1])
-    logged = {name: runner.message_hub.get_scalar(f'train/mdat/output_{name}').current()
-              for name in ('accuracy', 'image_accuracy')}
+    logged = {
+        name: runner.message_hub.get_scalar(f'train/mdat/output_{name}').current()
+        for name in ('accuracy', 'image_accuracy')
+    }
     assert logged == pytest.approx(dict(accuracy=4 / 6, image_accuracy=1))
     hook.valid_only = True
     valid = torch.tensor([[[True, False]], [[True, False]], [[False, False]]])
@@ -427,8 +437,7 @@ def test_model_is_left_without_alignment(tmp_path):
 def test_testing_builds_nothing(tmp_path):
     hook = make_hook()
     loader = dict(dataset=Pictures(), sampler=dict(type='DefaultSampler', shuffle=False), batch_size=4, num_workers=0)
-    runner = make_runner(
-        tmp_path, [hook], test_dataloader=loader, test_cfg=dict(), test_evaluator=Nothing())
+    runner = make_runner(tmp_path, [hook], test_dataloader=loader, test_cfg=dict(), test_evaluator=Nothing())
     runner.test()
     assert hook.discriminators is None and runner.model.alignment is None
 
@@ -463,10 +472,10 @@ def test_options_are_checked(kwargs, message):
         make_hook(**kwargs)
 
 
-@pytest.mark.parametrize('name, network', [
-    ('mgcda_cityscapes', 1e-4), ('ablation/oda', 1e-4), ('ablation/mdat', 1e-4), ('plugin/pebal_r50', None),
-    ('toy/mgcda', 1e-3), ('toy/mgcda_pebal', 5e-4), ('studies/cityscapes256/mgcda', 5e-4),
-    ('studies/cityscapes256/mgcda_pebal', 5e-4)])
+@pytest.mark.parametrize('name, network', [('mgcda_cityscapes', 1e-4), ('ablation/oda', 1e-4), ('ablation/mdat', 1e-4),
+                                           ('plugin/pebal_r50', None), ('toy/mgcda', 1e-3), ('toy/mgcda_pebal', 5e-4),
+                                           ('studies/cityscapes256/mgcda', 5e-4),
+                                           ('studies/cityscapes256/mgcda_pebal', 5e-4)])
 def test_rate_of_the_classifiers_is_an_option_of_each_config(name, network):
     cfg = Config.fromfile(Path(mgcda.__file__).parents[2] / f'configs/{name}.py')
     assert cfg.default_hooks.mdat.optimizer.lr == (network or 1e-4)
@@ -500,8 +509,12 @@ def run_rank(rank, folder):
         hook = make_hook(optimizer=SGD)
         recorder = Recorder(hook)
         runner = make_runner(
-            folder, [hook, recorder], optimizer=SGD, launcher='pytorch', cfg=dict(model_wrapper_cfg=ddp),
-            randomness=dict(seed=3, diff_rank_seed=diff_rank_seed), wrapper=dict(accumulative_counts=every))
+            folder, [hook, recorder],
+            optimizer=SGD,
+            launcher='pytorch',
+            cfg=dict(model_wrapper_cfg=ddp),
+            randomness=dict(seed=3, diff_rank_seed=diff_rank_seed),
+            wrapper=dict(accumulative_counts=every))
         runner.train()
         states = dict(before=recorder.before, after=recorder.after, seed=runner.seed)
         torch.save(states, f'{folder}/{every}_{rank}.pth')

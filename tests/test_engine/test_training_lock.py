@@ -5,8 +5,8 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Iterator
 
 import pytest
 from mmengine.config import Config

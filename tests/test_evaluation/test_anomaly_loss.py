@@ -11,8 +11,8 @@ import mgcda  # noqa: F401
 
 def sample(logits, label, path='a', name='One', **fields):
     margin = logits[1:] - logits[:1]
-    return dict(anomaly_scores=dict(data=margin), gt_sem_seg=dict(data=label[None]), img_path=path, dataset_name=name,
-                **fields)
+    return dict(
+        anomaly_scores=dict(data=margin), gt_sem_seg=dict(data=label[None]), img_path=path, dataset_name=name, **fields)
 
 
 def random_pair(seed, values=(0, 1, 255)):
@@ -31,8 +31,9 @@ def test_it_is_the_mean_cross_entropy_of_the_images_of_a_benchmark(weights):
     metric.process(None, [sample(*random_pair(9, values=(255, )), 'ignored')])
     metric.process(None, [sample(*random_pair(8), 'classes', name='Cityscapes', label_classes=('road', ))])
     expected = [
-        F.cross_entropy(logits[None].double(), label[None], torch.tensor(weights, dtype=torch.float64),
-                        ignore_index=255).item() for logits, label in pairs
+        F.cross_entropy(
+            logits[None].double(), label[None], torch.tensor(weights, dtype=torch.float64), ignore_index=255).item()
+        for logits, label in pairs
     ]
     result = metric.evaluate(6)
     assert list(result) == ['One/cross_entropy', 'Two/cross_entropy']

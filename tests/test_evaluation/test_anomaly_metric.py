@@ -81,10 +81,9 @@ def test_each_evaluation_starts_anew():
 def test_prefix_and_default_name():
     evaluator = Evaluator(AnomalyMetric(prefix='val'))
     evaluator.process([make_sample(0, None)])
-    assert set(evaluator.evaluate(1)) == {
-        f'val/anomaly/{key}'
-        for key in ('AP', 'FPR95', 'AUROC', 'F1', 'F1_threshold')
-    }
+    assert set(
+        evaluator.evaluate(1)) == {f'val/anomaly/{key}'
+                                   for key in ('AP', 'FPR95', 'AUROC', 'F1', 'F1_threshold')}
 
 
 def test_same_image_may_count_for_two_benchmarks():
@@ -292,7 +291,13 @@ def test_components_at_the_threshold_of_the_best_f1():
     samples = [make_sample(index) for index in range(3)]
     result = evaluate([*samples, make_sample(3, 'Static')], components=dict(RoadAnomaly=SIZES))
     expected = components_of(samples, pooled(samples)['F1_threshold'])
-    assert {**keyed('RoadAnomaly', {**pooled(samples), **expected}), **keyed('Static', pooled([make_sample(3)]))} == result
+    assert {
+        **keyed('RoadAnomaly', {
+            **pooled(samples),
+            **expected
+        }),
+        **keyed('Static', pooled([make_sample(3)]))
+    } == result
     assert 0 < expected['sIoU'] < 100
 
 
@@ -409,7 +414,7 @@ def two_rank_sample(index, number):
 def run_rank(rank, folder):
     """Evaluate each split on one of two ranks; what came out, or the error's text, is written as JSON.
 
-    Then two images of one name in different folders, one on each rank, with and without score maps; and an unusual error.
+    Then two images of one name in different folders, one on each rank, with and without score maps, and a rare error.
     """
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     outcomes = []

@@ -35,8 +35,9 @@ def by_definition(frames, threshold, min_pred_area, min_gt_area):
             sious.append(len(component & union_of_predicted) / len((component | union_of_predicted) - others))
         all_truth = set().union(*truth)
         ppvs += [len(component & all_truth) / len(component) for component in predicted]
-    result = dict(sIoU=100 * sum(sious) / len(sious) if sious else math.nan,
-                  PPV=100 * sum(ppvs) / len(ppvs) if ppvs else math.nan)
+    result = dict(
+        sIoU=100 * sum(sious) / len(sious) if sious else math.nan,
+        PPV=100 * sum(ppvs) / len(ppvs) if ppvs else math.nan)
     f1 = {}
     for percent, tau in zip(range(25, 80, 5), np.linspace(0.25, 0.75, 11)):
         num_tp = sum(value >= tau for value in sious)
@@ -102,19 +103,11 @@ def draw(*rows):
 
 def test_hand_drawn_frame():
     # Anomalies: A of 4 pixels above, B of 3 on the right, C of 1 at the bottom left. Void: 9, made 255.
-    labels = draw('1100000',
-                  '1100011',
-                  '0000001',
-                  '1000000',
-                  '0000099')
+    labels = draw('1100000', '1100011', '0000001', '1000000', '0000099')
     labels[labels == 9] = 255
     # Predicted: one of 8 pixels that touches A in 2 and B in 2, one of 2 that touches C in 1, one of 1 beside all;
     # three void pixels would be predicted, or join others, if they counted.
-    scores = draw('0111100',
-                  '0100110',
-                  '0000001',
-                  '1000000',
-                  '0100111')
+    scores = draw('0111100', '0100110', '0000001', '1000000', '0100111')
     assert curve_of([(scores, labels)], 0.5, 1, 1).num_pred == 3
     result = curve_of([(scores, labels)], 0.5, 1, 1).compute()
     # A: hit 2, union 4 + (8 - 4) of the first component's pixels outside all anomalies; B: hit 2, union 3 + 4; C:

@@ -14,8 +14,12 @@ from mgcda.evaluation import PixelCurve
 
 VALUES = ('AP', 'FPR95', 'AUROC', 'F1')
 #: What fails is not shrunk: the pixels follow from a seed, and the tracebacks of all tries would keep their histograms.
-few = settings(max_examples=25, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
-               report_multiple_bugs=False)
+few = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
+    report_multiple_bugs=False)
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,7 @@ def expect_wide_bounds():
 
 
 # Inputs
+
 
 def normal(rng, anomaly):
     return rng.normal(size=anomaly.size) + anomaly
@@ -96,8 +101,8 @@ def pixels(draw, kinds=tuple(KINDS), max_size=2000):
 #: The same in the hands of hypothesis, pixel by pixel.
 small_pixels = st.integers(2, 30).flatmap(lambda size: st.tuples(
     hnp.arrays(np.float32, size, elements=st.floats(width=32, allow_nan=False)),
-    hnp.arrays(np.uint8, size, elements=st.sampled_from([0, 1, 255]))
-)).filter(lambda pair: {0, 1} <= set(pair[1].tolist()))
+    hnp.arrays(np.uint8, size, elements=st.sampled_from([0, 1, 255])))).filter(
+        lambda pair: {0, 1} <= set(pair[1].tolist()))
 
 
 def curve_of(scores, labels, *args, **kwargs):
@@ -111,6 +116,7 @@ def values_of(scores, labels, *args, **kwargs):
 
 
 # References
+
 
 def counts_at_thresholds(scores, labels):
     """True and false positives at each distinct score of a valid pixel, descending, and these scores."""
@@ -149,6 +155,7 @@ def by_scikit_learn(scores, labels):
 
 
 # Exact mode
+
 
 @few
 @given(pixels())
@@ -242,6 +249,7 @@ def test_best_f1_is_that_of_the_pixels_above_its_threshold(mode, data):
 
 # Streaming mode
 
+
 def assert_bounded(streaming, exact):
     for key in exact:
         if key != 'F1_threshold':
@@ -289,16 +297,16 @@ def test_streaming_mode_is_exact_on_quantised_scores(data):
 
 # Protocols
 
+
 def fishyscapes_rule(scores, labels):
     """The benchmark's eval.py: points of the curve up to full recall, FPR by a search in the TPR."""
     true, false, _ = counts_at_thresholds(scores, labels)
     full = int(np.argmax(true == true[-1])) + 1
     recall, precision = true[:full] / true[-1], true[:full] / (true[:full] + false[:full])
-    average_precision = sum((new - old) * value
-                            for old, new, value in zip(np.append(0, recall), recall, precision))
+    average_precision = sum((new - old) * value for old, new, value in zip(np.append(0, recall), recall, precision))
     tpr, fpr = np.append(0, true / true[-1]), np.append(0, false / false[-1])
-    return dict(AP=100 * average_precision, FPR95=100 * fpr[np.searchsorted(tpr, 0.95)],
-                AUROC=100 * np.trapezoid(tpr, fpr))
+    return dict(
+        AP=100 * average_precision, FPR95=100 * fpr[np.searchsorted(tpr, 0.95)], AUROC=100 * np.trapezoid(tpr, fpr))
 
 
 def rba_rule(scores, labels):
@@ -326,8 +334,10 @@ def pebal_rule(scores, labels):
         if best is None or distance < best[0]:
             best = distance, wrong
     scores = ranks(scores)[valid]
-    return dict(AP=100 * average_precision_score(anomaly, scores), FPR95=100 * best[1] / false[-1],
-                AUROC=100 * roc_auc_score(anomaly, scores))
+    return dict(
+        AP=100 * average_precision_score(anomaly, scores),
+        FPR95=100 * best[1] / false[-1],
+        AUROC=100 * roc_auc_score(anomaly, scores))
 
 
 @pytest.mark.parametrize('protocol, rule', [
@@ -378,14 +388,20 @@ def smiyc_rule(frames):
     precision = np.where(true + false > 0, true / np.maximum(true + false, 1), 1)
     f1 = 2 * true / (true + false + true[-1])
     return dict(
-        AP=100 * np.sum(np.diff(recall) * precision[1:]), FPR95=100 * fpr[np.searchsorted(recall, 0.95)],
-        AUROC=100 * np.trapezoid(recall, fpr), F1=100 * f1.max(), F1_threshold=thresholds[np.argmax(f1)])
+        AP=100 * np.sum(np.diff(recall) * precision[1:]),
+        FPR95=100 * fpr[np.searchsorted(recall, 0.95)],
+        AUROC=100 * np.trapezoid(recall, fpr),
+        F1=100 * f1.max(),
+        F1_threshold=thresholds[np.argmax(f1)])
 
 
 @modes
 @few
-@given(st.lists(pixels(kinds=('normal', 'ties', 'uint8', 'float16', 'saturated sigmoid', 'separable', 'constant')),
-                min_size=1, max_size=4), st.randoms(use_true_random=False))
+@given(
+    st.lists(
+        pixels(kinds=('normal', 'ties', 'uint8', 'float16', 'saturated sigmoid', 'separable', 'constant')),
+        min_size=1,
+        max_size=4), st.randoms(use_true_random=False))
 def test_smiyc_pools_quantile_bins_of_frames(mode, frames, random):
     frames = [(scores.astype(np.float16), labels) for scores, labels in frames]
     expected = smiyc_rule(frames)

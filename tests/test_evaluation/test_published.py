@@ -15,7 +15,10 @@ def find(source: str, method: str):
 def test_every_entry_is_complete() -> None:
     sources, results = read_published()
     assert list(sources) == ['mgcda', 'synboost', 'pebal', 'later']
-    assert {name: sum(result.source == name for result in results) for name in sources} == dict(
+    assert {
+        name: sum(result.source == name for result in results)
+        for name in sources
+    } == dict(
         mgcda=17, synboost=7, pebal=14, later=5)
     assert all(source.title and source.notes for source in sources.values())
     for result in results:
@@ -56,9 +59,9 @@ def test_sources_agree_where_they_report_the_same() -> None:
 
 def test_later_systems_name_their_papers() -> None:
     results = read_published(['later'])[1]
-    assert [(result.values['RoadAnomaly']['AP'], result.values['RoadAnomaly']['FPR95']) for result in results] == [
-        ('71.6', '17.7'), ('79.7', '13.5'), ('85.4', '6.9'), ('90.2', '7.5'), ('93.9', '1.9')
-    ]
+    assert [(result.values['RoadAnomaly']['AP'], result.values['RoadAnomaly']['FPR95'])
+            for result in results] == [('71.6', '17.7'), ('79.7', '13.5'), ('85.4', '6.9'), ('90.2', '7.5'),
+                                       ('93.9', '1.9')]
     assert all(result.paper and result.ood_data for result in results)
 
 

@@ -11,11 +11,16 @@ from mgcda.evaluation.results import differences, method_name, read_methods, rea
 
 def results(**changes):
     curve = dict(
-        threshold=np.array([math.inf, 0.5, -math.inf]), recall=np.array([0.25, 1, 1]), precision=[1, 0.5, 0.1],
+        threshold=np.array([math.inf, 0.5, -math.inf]),
+        recall=np.array([0.25, 1, 1]),
+        precision=[1, 0.5, 0.1],
         fpr=(0, 0.01, 1))
     data_set = dict(
-        num_images=2, num_normal=np.int64(90), num_anomaly=10,
-        metrics=dict(AP=np.float64(51.25), FPR95=math.nan, F1_threshold=-math.inf), curve=curve)
+        num_images=2,
+        num_normal=np.int64(90),
+        num_anomaly=10,
+        metrics=dict(AP=np.float64(51.25), FPR95=math.nan, F1_threshold=-math.inf),
+        curve=curve)
     return dict(protocol='fishyscapes', mode='exact', data_sets=dict(RoadAnomaly={**data_set, **changes}))
 
 
@@ -139,9 +144,13 @@ def test_names_of_methods():
 
 
 def test_differences_of_methods(tmp_path):
+
     def of(**data_sets):
-        return dict(data_sets={name: dict(num_images=counts[0], num_normal=counts[1], num_anomaly=counts[2])
-                               for name, counts in data_sets.items()})
+        return dict(
+            data_sets={
+                name: dict(num_images=counts[0], num_normal=counts[1], num_anomaly=counts[2])
+                for name, counts in data_sets.items()
+            })
 
     methods = dict(
         a=of(RoadAnomaly21=(10, 5, 5), Own=(3, 5, 5), LostAndFound_test=(1203, 1, 1)),

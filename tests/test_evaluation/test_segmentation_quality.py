@@ -28,8 +28,8 @@ def class_sample(index, name='Cityscapes', size=(7, 9)):
     label = torch.from_numpy(rng.choice([0, 0, 1, 4, 255], size=(1, *size)))
     guess = torch.from_numpy(rng.choice([0, 1, 2, 4], size=(1, *size)))
     prediction = torch.where(torch.from_numpy(rng.random((1, *size)) < 0.5), guess, label.clamp(max=4))
-    sample = SegDataSample(metainfo=dict(
-        img_path=f'classes/{index}.png', dataset_name=name, label_classes=CLASSES, labels_hidden=False))
+    sample = SegDataSample(
+        metainfo=dict(img_path=f'classes/{index}.png', dataset_name=name, label_classes=CLASSES, labels_hidden=False))
     sample.gt_sem_seg = PixelData(data=label)
     sample.pred_sem_seg = PixelData(data=prediction)
     sample.seg_logits = PixelData(data=torch.zeros(5, *size))
@@ -111,8 +111,8 @@ def test_a_test_of_classes_alone(tmp_path):
     samples = [class_sample(index) for index in range(2)]
     result = evaluate(samples, output_dir=str(tmp_path))
     assert list(result) == [f'Cityscapes/{key}' for key in KEYS]
-    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('*.*')) == [
-        'energy/results.json', 'msp/results.json']
+    assert sorted(path.relative_to(tmp_path).as_posix()
+                  for path in tmp_path.rglob('*.*')) == ['energy/results.json', 'msp/results.json']
     assert read_results(tmp_path / 'msp/results.json')['data_sets'] == {}
 
 
@@ -125,16 +125,18 @@ def test_each_evaluation_starts_anew():
 
 def test_only_score_maps_are_written_where_nothing_is_to_be_scored(tmp_path):
     assert evaluate([class_sample(0), anomaly_sample(0)], format_only=True, output_dir=str(tmp_path)) == {}
-    assert sorted(path.relative_to(tmp_path / 'msp').as_posix() for path in (tmp_path / 'msp').rglob('*.*')) == [
-        'Cityscapes/0.npy', 'RoadAnomaly/0.npy']
+    assert sorted(path.relative_to(tmp_path / 'msp').as_posix()
+                  for path in (tmp_path / 'msp').rglob('*.*')) == ['Cityscapes/0.npy', 'RoadAnomaly/0.npy']
 
 
 def test_models_of_other_classes_are_refused():
     sample = class_sample(0)
     sample.pred_sem_seg.data = sample.pred_sem_seg.data % 2
     sample.seg_logits = PixelData(data=torch.zeros(2, 7, 9))
-    with pytest.raises(ValueError, match='classes/0.png: Cityscapes has labels of 5 classes, but the model predicts 2, '
-                       'normal and anomaly: its mIoU is not defined; leave Cityscapes out'):
+    with pytest.raises(
+            ValueError,
+            match='classes/0.png: Cityscapes has labels of 5 classes, but the model predicts 2, '
+            'normal and anomaly: its mIoU is not defined; leave Cityscapes out'):
         evaluate([sample])
     del sample.seg_logits
     sample.pred_sem_seg.data[0, 0, 0] = 7

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from mgcda.evaluation import PixelCurve
-from mgcda.evaluation.submission_smiyc import (RankMap, check_frames, check_smiyc, frame_id, smiyc_path, to_float16,
-                                               write_smiyc)
+from mgcda.evaluation.submission_smiyc import (
+    RankMap,
+    check_frames,
+    check_smiyc,
+    frame_id,
+    smiyc_path,
+    to_float16,
+    write_smiyc,
+)
 
 
 def obstacle_frames():
@@ -66,7 +73,9 @@ def test_files_are_read_back(tmp_path):
     ('a.hdf5', dict(value=np.zeros((1, 2, 3), np.float16)), r'must hold float16 \(H, W\), got float16 \(1, 2, 3\)'),
     ('a.hdf5', dict(value=np.full((2, 3), np.inf, np.float16)), 'not finite'),
     ('a.hdf5', dict(scores=np.zeros((2, 3), np.float16)), "has no array 'value'"),
-    ('a.hdf5', {'value/scores': np.zeros((2, 3), np.float16)}, "is damaged or has no array 'value'"),
+    ('a.hdf5', {
+        'value/scores': np.zeros((2, 3), np.float16)
+    }, "is damaged or has no array 'value'"),
     ('a.hdf5', dict(value=[b'a', b'b']), "is damaged or has no array 'value'"),
     ('a.hdf5', None, "is damaged or has no array 'value'"),
     ('a.h5', dict(value=np.zeros((2, 3), np.float16)), 'does not belong'),

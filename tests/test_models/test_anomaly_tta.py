@@ -1,9 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from collections.abc import Callable
 from types import ModuleType
-from typing import Callable
 
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
@@ -11,7 +12,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mgcda  # noqa: F401
-import tiny_components  # noqa: F401
 
 
 @pytest.fixture
@@ -41,9 +41,7 @@ def test_scores_of_augmented_images_are_averaged(model, repo_root) -> None:
         with torch.no_grad():
             return model.test_step(pseudo_collate([data]))[0].anomaly_scores.data
 
-    single = [
-        scores(augmented([resize], [flip])) for resize in augmentations[0] for flip in augmentations[1]
-    ]
+    single = [scores(augmented([resize], [flip])) for resize in augmentations[0] for flip in augmentations[1]]
     assert len(single) == 6
     merged = model.test_step(pseudo_collate([augmented(augmentations[0], augmentations[1])]))[0]
     torch.testing.assert_close(merged.anomaly_scores.data, torch.stack(single).mean(0))

@@ -59,12 +59,15 @@ def test_masks_equal_leaving_out(form, weighted, kept):
         mask[rng.permutation(len(values))[:number]] = True
         masks.append(mask)
     weights = rng.uniform(.1, 3, 6) if weighted else None
-    expected = reference(*[values[mask] for values, mask in zip(sets, masks)], .1, **form,
-                         weights=weights[masks[1]] if weighted else None)
+    expected = reference(
+        *[values[mask] for values, mask in zip(sets, masks)],
+        .1,
+        **form,
+        weights=weights[masks[1]] if weighted else None)
     tensors = [torch.tensor(values, dtype=torch.float32, requires_grad=True) for values in sets]
     named = dict(zip(('anchor_mask', 'positive_mask', 'negative_mask'), map(torch.tensor, masks)))
-    loss = cross_domain_contrast(*tensors, .1, **form, **named,
-                                 positive_weight=torch.tensor(weights) if weighted else None)
+    loss = cross_domain_contrast(
+        *tensors, .1, **form, **named, positive_weight=torch.tensor(weights) if weighted else None)
     assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
     loss.backward()
     for tensor, mask in zip(tensors, masks):
@@ -151,8 +154,9 @@ def test_numbers_of_samples():
         assert (flat_target[index][negatives] == 0).all()
         assert not wrong[positives].any()
         assert not set(anchors.tolist()) & set(positives.tolist())
-        assert (int(wrong[anchors].sum()), int((~wrong[anchors]).sum()), len(positives), int(wrong[negatives].sum()),
-                int((~wrong[negatives]).sum())) == expected
+        assert (int(wrong[anchors].sum()), int(
+            (~wrong[anchors]).sum()), len(positives), int(wrong[negatives].sum()), int(
+                (~wrong[negatives]).sum())) == expected
         assert wrong[samples.negatives[index, :20]][samples.negative_mask[index, :20]].all()
 
 
@@ -171,9 +175,10 @@ def few_of(easy, hard, **kwargs):
     return hard_ones, len(anchors) - hard_ones, len(positives)
 
 
-@pytest.mark.parametrize('easy, hard, expected', [
-    (4, 127, (50, 0, 4)), (19, 112, (47, 3, 16)), (25, 100, (45, 5, 20)), (40, 0, (0, 13, 27)), (60, 0, (0, 20, 40)),
-    (125, 25, (25, 25, 100)), (150, 0, (0, 50, 100)), (2, 0, (0, 1, 1)), (1, 0, (0, 1, 0)), (1, 1, (1, 0, 1))])
+@pytest.mark.parametrize('easy, hard, expected', [(4, 127, (50, 0, 4)), (19, 112, (47, 3, 16)), (25, 100, (45, 5, 20)),
+                                                  (40, 0, (0, 13, 27)), (60, 0, (0, 20, 40)), (125, 25, (25, 25, 100)),
+                                                  (150, 0, (0, 50, 100)), (2, 0, (0, 1, 1)), (1, 0, (0, 1, 0)),
+                                                  (1, 1, (1, 0, 1))])
 def test_scarce_easy_anomalies_are_shared(easy, hard, expected):
     assert few_of(easy, hard) == expected
 
@@ -235,8 +240,8 @@ def test_sampling_is_uniform_and_reproducible():
         hits[samples.anchors[0]] += 1
     # Binomial(400, 1/4) for each of the 40 anomalies: mean 100, deviation 8.7
     assert hits.sum() == 4000 and (hits[target.flatten() == 1] - 100).abs().max() < 40
-    first, second = (sample_anomaly_aware(logit[None], target[None], generator=torch.Generator().manual_seed(5))
-                     for _ in range(2))
+    first, second = (
+        sample_anomaly_aware(logit[None], target[None], generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second))
 
 
@@ -326,9 +331,15 @@ def test_half_precision_embedding():
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=.02)
 
 
-@pytest.mark.parametrize('kwargs', [dict(temperature=0), dict(num_anchors=0), dict(positive_ratio=-1),
-                                    dict(easy_negative_ratio=.5), dict(strategy='hardest'), dict(loss_name='cacl'),
-                                    dict(threshold=float('nan'))])
+@pytest.mark.parametrize('kwargs', [
+    dict(temperature=0),
+    dict(num_anchors=0),
+    dict(positive_ratio=-1),
+    dict(easy_negative_ratio=.5),
+    dict(strategy='hardest'),
+    dict(loss_name='cacl'),
+    dict(threshold=float('nan'))
+])
 def test_options_are_checked(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         CACLLoss(**kwargs)
@@ -355,8 +366,8 @@ def test_projecting_the_samples_equals_projecting_every_pixel():
     for sampled in (True, False):
         torch.manual_seed(1)
         args = (logit, target, [0, 1, 0, 1])
-        loss = CACLLoss(num_anchors=5)(embedding, *args, projector) if sampled else CACLLoss(num_anchors=5)(
-            projector(embedding), *args)
+        loss = CACLLoss(num_anchors=5)(embedding, *args, projector) if sampled else CACLLoss(
+            num_anchors=5)(projector(embedding), *args)
         losses.append(loss)
         gradients.append(torch.autograd.grad(loss, [embedding, *projector.parameters()]))
     torch.testing.assert_close(losses[0], losses[1])

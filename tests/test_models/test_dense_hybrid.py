@@ -10,8 +10,13 @@ from scipy.special import log_softmax, logsumexp
 from torch.autograd import gradcheck
 
 from mgcda.labels import OUTLIER
-from mgcda.models.losses import (DenseHybridLoss, OutlierHeadLoss, data_likelihood_loss, dataset_posterior_loss,
-                                 known_cross_entropy)
+from mgcda.models.losses import (
+    DenseHybridLoss,
+    OutlierHeadLoss,
+    data_likelihood_loss,
+    dataset_posterior_loss,
+    known_cross_entropy,
+)
 
 LABELS = ('mixed', 'known', 'outliers', 'ignored')
 
@@ -25,7 +30,12 @@ def mean(values):
     return np.mean(values) if len(values) else 0.
 
 
-def reference(logits, outlier_logits, label, likelihood_weight=.03, inlier_weight=0, posterior_weight=.3,
+def reference(logits,
+              outlier_logits,
+              label,
+              likelihood_weight=.03,
+              inlier_weight=0,
+              posterior_weight=.3,
               balanced_posterior=False):
     """float64, pixel by pixel, from the formulas."""
     log_p = log_softmax(logits.astype(np.float64), axis=1)
@@ -55,7 +65,8 @@ def make_batch(kind='mixed', scale=3., num_known=4, size=(5, 7)):
 
 @pytest.mark.parametrize('kind', LABELS)
 @pytest.mark.parametrize('options', [
-    dict(), dict(inlier_weight=1, balanced_posterior=True),
+    dict(),
+    dict(inlier_weight=1, balanced_posterior=True),
     dict(likelihood_weight=2, inlier_weight=.5, posterior_weight=.7)
 ])
 def test_agrees_with_float64(kind, options):

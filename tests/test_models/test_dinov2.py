@@ -70,8 +70,13 @@ def test_blocks_are_those_of_mmpretrain() -> None:
     model = build()
     reference = MODELS.build(
         dict(
-            type='mmpretrain.VisionTransformer', arch=TINY['arch'], img_size=4 * PATCH, patch_size=PATCH,
-            out_indices=[0, 1, 2, 3], out_type='featmap', layer_scale_init_value=1e-5))
+            type='mmpretrain.VisionTransformer',
+            arch=TINY['arch'],
+            img_size=4 * PATCH,
+            patch_size=PATCH,
+            out_indices=[0, 1, 2, 3],
+            out_type='featmap',
+            layer_scale_init_value=1e-5))
     reference.eval()
     reference.load_state_dict(model.state_dict())
     image = torch.rand(2, 3, 64, 64)

@@ -13,8 +13,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mgcda  # noqa: F401
-from mgcda.models.decode_heads import dissimilarity_head
 from mgcda.models.data_preprocessor import split_channels
+from mgcda.models.decode_heads import dissimilarity_head
 from mgcda.scores import build_score
 
 TINY_HEAD = dict(
@@ -54,7 +54,9 @@ def registered():
 def build(**kwargs):
     torch.manual_seed(0)
     cfg = dict(
-        type='DissimilaritySegmentor', backbone=dict(type='TestPyramid'), decode_head=dict(TINY_HEAD),
+        type='DissimilaritySegmentor',
+        backbone=dict(type='TestPyramid'),
+        decode_head=dict(TINY_HEAD),
         test_cfg=dict(mode='whole'))
     cfg.update(kwargs)
     return MODELS.build(ConfigDict(cfg))
@@ -74,8 +76,8 @@ def samples(batch=2, height=32, width=48, domains=(0, 1), ori=None):
         generator = torch.Generator().manual_seed(i)
         label = torch.randint(0, 2, (1, height, width), generator=generator)
         label[:, :4] = 255
-        sample = SegDataSample(metainfo=dict(domain=domains[i % 2], ori_shape=ori or (height, width),
-                                             img_shape=(height, width)))
+        sample = SegDataSample(
+            metainfo=dict(domain=domains[i % 2], ori_shape=ori or (height, width), img_shape=(height, width)))
         sample.gt_sem_seg = PixelData(data=label)
         out.append(sample)
     return out
@@ -137,8 +139,8 @@ def reference_forward(head, features):
         return (x - mean) / torch.sqrt(var + 1e-5) * (1 + conv(f'{name}.mlp_gamma', hidden, padding=1)) + conv(
             f'{name}.mlp_beta', hidden, padding=1)
 
-    semantic, uncertainty = pyramid('semantic_encoder', features.semantic), pyramid(
-        'uncertainty_encoder', features.uncertainty)
+    semantic, uncertainty = pyramid('semantic_encoder', features.semantic), pyramid('uncertainty_encoder',
+                                                                                    features.uncertainty)
     x = None
     for i in (3, 2, 1, 0):
         image, synthesis = features.image[i], features.synthesis[i]
@@ -147,8 +149,8 @@ def reference_forward(head, features):
         x = level if x is None else torch.cat([x, level], 1)
         x = F.selu(conv(f'decoder.{i}.conv', x, padding=1))
         x = F.selu(spade(f'decoder.{i}.refine.norm1', x, features.semantic))
-        x = F.selu(spade(f'decoder.{i}.refine.norm2', conv(f'decoder.{i}.refine.conv', x, padding=1),
-                         features.semantic))
+        x = F.selu(
+            spade(f'decoder.{i}.refine.norm2', conv(f'decoder.{i}.refine.conv', x, padding=1), features.semantic))
         if i:
             x = F.conv_transpose2d(x, params[f'decoder.{i}.up.weight'], params[f'decoder.{i}.up.bias'], stride=2)
     return conv('conv_seg', x)
@@ -280,7 +282,10 @@ def test_taps_carry_the_graph_while_the_losses_are_made():
     model, kept = build(), []
 
     def alignment(taps, domains):
-        assert {k: tuple(v.shape) for k, v in taps.items()} == dict(
+        assert {
+            k: tuple(v.shape)
+            for k, v in taps.items()
+        } == dict(
             features=(2, 10, 4, 6), anomaly_logit=(2, 1, 32, 48), embedding=(2, 4, 32, 48))
         assert all(v.requires_grad for v in taps.values())
         kept.append(weakref.ref(taps['embedding']))
@@ -362,8 +367,8 @@ def test_deployed_model_is_the_baseline():
 
 
 def test_deployed_model_runs_not_one_operation_more():
-    from torch.utils.flop_counter import FlopCounterMode
     from torch.profiler import ProfilerActivity, profile
+    from torch.utils.flop_counter import FlopCounterMode
     trained, baseline = build(train_only=TRAIN_ONLY).eval(), build().eval()
     trained.switch_to_deploy()
     inputs, counts = random_inputs(), []
@@ -442,8 +447,10 @@ def test_half_precision_stays_finite_whatever_the_correlation(spade, scale):
     head = build(decode_head=dict(TINY_HEAD, spade=spade)).decode_head.eval()
     for stage in head.decoder:  # as large as trained weights may be
         stage.conv.weight.data.mul_(4)
-    levels = [scale * torch.rand(2, channels, 32 // stride, 48 // stride)
-              for channels, stride in zip(TINY_HEAD['in_channels'], (1, 2, 4, 8))]
+    levels = [
+        scale * torch.rand(2, channels, 32 // stride, 48 // stride)
+        for channels, stride in zip(TINY_HEAD['in_channels'], (1, 2, 4, 8))
+    ]
     semantic = F.one_hot(torch.randint(0, 19, (2, 32, 48)), 19).permute(0, 3, 1, 2).float()
     uncertainty = torch.rand(2, 3, 32, 48)
 
@@ -482,12 +489,21 @@ def test_labels_follow_to_the_size_of_maps_that_are_made_online(monkeypatch):
 
 @pytest.mark.parametrize('threshold, classes', [(0.5, [1, 1, 0, 0]), (0.3, [1, 1, 0, 1])])
 def test_one_channel_head_ranks_by_its_logit(threshold, classes):
-    model = MODELS.build(dict(
-        type='AnomalySegmentor',
-        backbone=dict(type='TestPyramid'),
-        decode_head=dict(type='FCNHead', in_channels=32, in_index=3, channels=4, num_convs=1, num_classes=2,
-                         out_channels=1, threshold=threshold, norm_cfg=None),
-        test_cfg=dict(mode='whole'))).eval()
+    model = MODELS.build(
+        dict(
+            type='AnomalySegmentor',
+            backbone=dict(type='TestPyramid'),
+            decode_head=dict(
+                type='FCNHead',
+                in_channels=32,
+                in_index=3,
+                channels=4,
+                num_convs=1,
+                num_classes=2,
+                out_channels=1,
+                threshold=threshold,
+                norm_cfg=None),
+            test_cfg=dict(mode='whole'))).eval()
     logits = torch.tensor([[[[60., 50.], [-50., 0.]]]])
     sample = SegDataSample(metainfo=dict(ori_shape=(2, 2), img_shape=(2, 2)))
     result = model.postprocess_result(logits, [sample])[0]

@@ -42,8 +42,11 @@ def test_forward(downsample, size):
     torch.testing.assert_close(same, outputs)
 
 
-@pytest.mark.parametrize('kwargs', [dict(in_channels=64), dict(in_channels=64, normalise=True),
-                                    dict(in_channels=1, channels=(32, 64, 128, 256))])
+@pytest.mark.parametrize(
+    'kwargs',
+    [dict(in_channels=64),
+     dict(in_channels=64, normalise=True),
+     dict(in_channels=1, channels=(32, 64, 128, 256))])
 def test_both_domains_start_with_gradients_of_one_size(kwargs):
     for seed in range(5):
         torch.manual_seed(seed)
@@ -113,9 +116,8 @@ def test_refuses(kwargs, message):
 
 def test_projector():
     module = Projector(16)
-    assert [(m.in_channels, m.out_channels, m.kernel_size) for m in module.layers if isinstance(m, nn.Conv2d)] == [
-        (16, 64, (1, 1)), (64, 128, (1, 1))
-    ]
+    assert [(m.in_channels, m.out_channels, m.kernel_size) for m in module.layers
+            if isinstance(m, nn.Conv2d)] == [(16, 64, (1, 1)), (64, 128, (1, 1))]
     assert [type(m) for m in module.layers] == [nn.Conv2d, nn.ReLU, nn.Conv2d]
     assert module(torch.rand(2, 16, 3, 4)).shape == (2, 128, 3, 4)
     with pytest.raises(ValueError, match='not empty'):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
 import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
@@ -11,7 +12,6 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import mgcda  # noqa: F401
-import tiny_components  # noqa: F401
 
 
 def network(channels: int = 4, num_classes: int = 5, mean: float = 100.0) -> dict:
@@ -19,8 +19,13 @@ def network(channels: int = 4, num_classes: int = 5, mean: float = 100.0) -> dic
         type='EncoderDecoder',
         data_preprocessor=dict(type='SegDataPreProcessor', mean=[mean] * 3, std=[50.0] * 3, bgr_to_rgb=True),
         backbone=dict(type='TinyBackbone', channels=channels),
-        decode_head=dict(type='FCNHead', in_channels=channels, channels=4, num_convs=1, num_classes=num_classes,
-                         norm_cfg=dict(type='BN')),
+        decode_head=dict(
+            type='FCNHead',
+            in_channels=channels,
+            channels=4,
+            num_convs=1,
+            num_classes=num_classes,
+            norm_cfg=dict(type='BN')),
         test_cfg=dict(mode='whole'))
 
 

@@ -134,14 +134,14 @@ def run_pool(weights, name, x):
     merge = [f'{name}.merge_layer.2.cbr.{index}' for index in range(3)]
     out = apply(weights, out[:, order], *merge, padding=1, groups=channels)
     out = apply(weights, out, f'{name}.merge_layer.3')
-    return apply(weights, out, None, f'{name}.br.br.0', f'{name}.br.br.1') if f'{name}.br.br.0.weight' in weights else out
+    return apply(weights, out, None, f'{name}.br.br.0',
+                 f'{name}.br.br.1') if f'{name}.br.br.0.weight' in weights else out
 
 
 def run_public(weights, image):
     """The public network in eval mode, straight from its weights."""
     feats = [
-        apply(
-            weights, image, 'base_net.level1.conv', 'base_net.level1.bn', 'base_net.level1.act', stride=2, padding=1)
+        apply(weights, image, 'base_net.level1.conv', 'base_net.level1.bn', 'base_net.level1.act', stride=2, padding=1)
     ]
     for level, num_units, dilations in ((2, 0, None), (3, 3, (1, 2, 3, 4)), (4, 7, (1, 1, 2, 3))):
         name, x = f'base_net.level{level}_0', feats[-1]
@@ -205,7 +205,7 @@ def test_converted_weights_give_the_public_networks_logits(converter, public_wei
 @pytest.mark.parametrize('change, message', [
     (lambda state: state.update({'base_net.level9.weight': torch.zeros(1)}), "unknown key 'base_net.level9.weight'"),
     (lambda state: state.update({'epoch': torch.zeros(1)}), "unknown key 'epoch'"),
-    (lambda state: state.update({'base_net.level3.8.module_act.weight': torch.zeros(64)}), "unknown key .*level3.8"),
+    (lambda state: state.update({'base_net.level3.8.module_act.weight': torch.zeros(64)}), 'unknown key .*level3.8'),
     (lambda state: state.pop('bu_br_l3.0.running_var'), r"no public weight for \['decode_head.norms.1.running_var'\]"),
     (lambda state: state.update({'bu_br_l3.0.bias': torch.zeros(2)}), r"'bu_br_l3.0.bias' has shape \(2,\)"),
     (lambda state: state.pop('base_net.level1.conv.weight'), 'not the weights of an ESPNetv2 segmenter'),

@@ -96,8 +96,8 @@ def test_padding_and_flips_are_undone():
     inputs = image()
     model = set_scorers(build(score='msp'), FirstFeature('backbone.conv'))
     whole = first_feature(model, inputs)[0, 0]
-    result = predict(model, inputs, ori_shape=(20, 33), img_padding_size=(0, 3, 0, 4), flip=True,
-                     flip_direction='horizontal')[0]
+    result = predict(
+        model, inputs, ori_shape=(20, 33), img_padding_size=(0, 3, 0, 4), flip=True, flip_direction='horizontal')[0]
     torch.testing.assert_close(result.anomaly_scores.data[0], whole[:20, :33].flip(1))
 
 

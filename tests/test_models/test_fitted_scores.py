@@ -47,8 +47,9 @@ def reference_sml(logits, mean, std, widths=(), smoothing=False, dilation=6, sig
     classes = logits.argmax(0)
     scores = -(logits.max(0) - mean[classes]) / std[classes]
     cross = ndimage.generate_binary_structure(2, 1)
-    boundary = ndimage.grey_dilation(classes, footprint=cross, mode='nearest') != ndimage.grey_erosion(
-        classes, size=3, mode='nearest')
+    boundary = ndimage.grey_dilation(
+        classes, footprint=cross, mode='nearest') != ndimage.grey_erosion(
+            classes, size=3, mode='nearest')
     for width in widths:
         reach = width // 2 - 1
         inside = ndimage.binary_dilation(boundary, cross, iterations=reach) if reach else boundary
@@ -100,8 +101,8 @@ def test_sml_agrees_with_float64(settings, dtype):
     assert scores.shape == (4, 40, 52) and scores.dtype == torch.float32
     given = dict(dict(boundary_widths=(8, 6, 4, 2), smoothing=True), **settings)
     for image, result in zip(logits, scores):
-        expected = reference_sml(
-            image, *reference_statistics(street_logits()[0]), given.pop('boundary_widths', ()), **given)
+        expected = reference_sml(image, *reference_statistics(street_logits()[0]), given.pop('boundary_widths', ()),
+                                 **given)
         np.testing.assert_allclose(result.numpy(), expected, rtol=2e-5, atol=2e-5)
         given = dict(dict(boundary_widths=(8, 6, 4, 2), smoothing=True), **settings)
 
@@ -126,8 +127,9 @@ def mixture(num, seed=0, anomalies=0):
     labels = rng.integers(0, 3, num)
     features = means[labels] + rng.standard_normal((num, 3)) @ factor.T
     labels[::7] = 255
-    return (torch.from_numpy(features.T).float().view(1, 3, 1, -1), torch.from_numpy(labels).view(1, 1, -1), means,
-            factor @ factor.T)
+    return (torch.from_numpy(features.T).float().view(1, 3, 1,
+                                                      -1), torch.from_numpy(labels).view(1, 1,
+                                                                                         -1), means, factor @ factor.T)
 
 
 def fitted_mahalanobis(num=20000, parts=1, **settings):
@@ -237,8 +239,10 @@ def test_sml_finds_what_max_logit_hides_in_the_spread_of_the_classes():
     score = SML(boundary_widths=(), smoothing=False)
     score.update(dict(seg_logits=logits(0)), torch.zeros(1, 100, 100))
     score.finish()
-    maps = [torch.cat([scorer(dict(seg_logits=part)).flatten() for part in (logits(0), logits(3))])
-            for scorer in (score, build_score('max_logit'))]
+    maps = [
+        torch.cat([scorer(dict(seg_logits=part)).flatten() for part in (logits(0), logits(3))])
+        for scorer in (score, build_score('max_logit'))
+    ]
     found, plain = (roc_auc_score(np.repeat([0, 1], 10000), values) for values in maps)
     assert abs(found - 0.98305) < 0.003 and plain < 0.9  # the optimum is Phi(3 / sqrt(2))
 
@@ -277,16 +281,18 @@ def files(tmp_path):
 
 
 def cfgs(files):
-    return [dict(type='SML', fitted=files['SML']),
-            dict(type='Mahalanobis', layer='backbone.conv', fitted=files['Mahalanobis'], name='distance')]
+    return [
+        dict(type='SML', fitted=files['SML']),
+        dict(type='Mahalanobis', layer='backbone.conv', fitted=files['Mahalanobis'], name='distance')
+    ]
 
 
 def test_fitted_scores_are_built_by_name_and_score_in_a_model(files):
     model = build(scores=['msp', *cfgs(files)])
     result = predict(model)
     assert result.score_names == ('msp', 'SML', 'distance') and result.anomaly_scores.data.shape == (3, 20, 24)
-    torch.testing.assert_close(
-        result.anomaly_scores.data[1], fitted_sml()(dict(seg_logits=result.seg_logits.data[None]))[0])
+    torch.testing.assert_close(result.anomaly_scores.data[1],
+                               fitted_sml()(dict(seg_logits=result.seg_logits.data[None]))[0])
     twin = predict(copy.deepcopy(model))
     assert torch.equal(twin.anomaly_scores.data, result.anomaly_scores.data)
     # How the score is made of the statistics may be changed.
@@ -314,8 +320,8 @@ def test_other_weights_are_refused_also_after_training_and_loading(files):
 
 
 def test_fingerprint_sees_every_weight_and_nothing_of_training():
-    model = build(score='msp', train_only=dict(
-        projector=dict(type='Projector', in_channels=4), contrast=dict(type='CACLLoss')))
+    model = build(
+        score='msp', train_only=dict(projector=dict(type='Projector', in_channels=4), contrast=dict(type='CACLLoss')))
     plain = build(score='energy')
     plain.load_state_dict(model.state_dict())
     assert fingerprint(model) == fingerprint(plain)

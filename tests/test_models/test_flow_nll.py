@@ -53,8 +53,10 @@ class Mixture:
             factor = np.array([[2., 0, 0, 0], [3, 1, 0, 0], [-1, .5, .3, 0], [0, 1, 0, 5]])
             self.parts = [multivariate_normal([10, -200, 0, 1000], factor @ factor.T)]
         else:
-            self.parts = [multivariate_normal(mean, np.diag(variance)) for mean, variance in (
-                ([-30, 0], [100, 25]), ([30, 10], [36, 100]), ([0, 40], [64, 64]))]
+            self.parts = [
+                multivariate_normal(mean, np.diag(variance))
+                for mean, variance in (([-30, 0], [100, 25]), ([30, 10], [36, 100]), ([0, 40], [64, 64]))
+            ]
 
     def draw(self, num, seed):
         rng = np.random.default_rng(seed)
@@ -88,6 +90,7 @@ def test_auroc_of_two_classes_comes_close_to_the_optimum():
 @pytest.fixture(scope='module')
 def two_layers():
     """Two layers of Gaussians, and anomalies that show in the first, in the second, or in both."""
+
     def draw(seed, first=0, second=0, num=NUM):
         rng = np.random.default_rng(seed)
         return rng.standard_normal((num, 3)) + first, 100 * (rng.standard_normal((num, 2)) + second)
@@ -96,8 +99,7 @@ def two_layers():
 
 
 def test_maximum_finds_what_shows_in_one_layer_only(two_layers):
-    train, normal, first, second = (
-        two_layers(0), two_layers(1), two_layers(2, first=4), two_layers(3, second=5))
+    train, normal, first, second = (two_layers(0), two_layers(1), two_layers(2, first=4), two_layers(3, second=5))
     anomalous = [np.concatenate(pair) for pair in zip(first, second)]
     truth = np.repeat([0, 1], [NUM, 2 * NUM])
     points = [np.concatenate(pair) for pair in zip(normal, anomalous)]
@@ -111,15 +113,17 @@ def test_minimum_asks_for_what_shows_in_all_layers(two_layers):
     # The first layer alone takes what is odd in it for anomalies, which are odd in both.
     train, odd, anomalous = two_layers(0), two_layers(1, first=4), two_layers(2, first=4, second=5)
     truth, points = np.repeat([0, 1], NUM), [np.concatenate(pair) for pair in zip(odd, anomalous)]
-    found = {combine: roc_auc_score(truth, scores_of(fitted(train, combine=combine), *points))
-             for combine in ('minimum', 'maximum')}
+    found = {
+        combine: roc_auc_score(truth, scores_of(fitted(train, combine=combine), *points))
+        for combine in ('minimum', 'maximum')
+    }
     assert found['minimum'] > 0.95 and found['maximum'] < found['minimum'] - 0.1
 
 
 def test_logistic_regression_learns_from_void_pixels(two_layers):
     # Void pixels show in the second layer only.
-    train, void, normal, anomalous = (
-        two_layers(seed, second=shift) for seed, shift in ((0, 0), (1, 3), (2, 0), (3, 3)))
+    train, void, normal, anomalous = (two_layers(seed, second=shift)
+                                      for seed, shift in ((0, 0), (1, 3), (2, 0), (3, 3)))
     score = fitted(train, void, combine='logistic_regression')
     truth, points = np.repeat([0, 1], NUM), [np.concatenate(pair) for pair in zip(normal, anomalous)]
     logits = scores_of(score, *points)
@@ -142,8 +146,10 @@ def test_layers_of_other_sizes_are_resized_to_the_largest(two_layers, monkeypatc
     scores = score(dict(features=features))
     assert scores.shape == (2, 6, 8)
     for image in range(2):
-        maps = [flow.nll(part[image].flatten(1).T).view(1, 1, *part.shape[-2:])
-                for flow, part in zip(score.flows, features)]
+        maps = [
+            flow.nll(part[image].flatten(1).T).view(1, 1, *part.shape[-2:])
+            for flow, part in zip(score.flows, features)
+        ]
         maps[1] = torch.nn.functional.interpolate(maps[1], (6, 8), mode='bilinear')
         extreme = getattr(torch, combine)
         expected = extreme(maps[0] - score.mean_nll[0], maps[1] - score.mean_nll[1])[0, 0]
@@ -307,11 +313,11 @@ def test_wrong_data_is_refused(two_layers):
     score = fitted(two_layers(0), combine='minimum', num_iters=5)
     with pytest.raises(ValueError, match=r'reads 2 map\(s\)'):
         score(dict(features=(torch.zeros(1, 3, 4, 4), )))
-    with pytest.raises(ValueError, match=r"fitted on features of \[3, 2\] channels, the layers .* give \[3, 4\]"):
+    with pytest.raises(ValueError, match=r'fitted on features of \[3, 2\] channels, the layers .* give \[3, 4\]'):
         score(dict(features=(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, 4))))
     with pytest.raises(ValueError, match='not finite'):
-        score.update(dict(features=(torch.full((1, 3, 4, 4), float('inf')), torch.zeros(1, 2, 4, 4))),
-                     torch.zeros(1, 4, 4))
+        score.update(
+            dict(features=(torch.full((1, 3, 4, 4), float('inf')), torch.zeros(1, 2, 4, 4))), torch.zeros(1, 4, 4))
 
 
 def test_fit_and_prediction_through_the_tool(tmp_path: Path, load_tool, forget_runs, monkeypatch):
@@ -328,8 +334,8 @@ model = dict(type='AnomalySegmentor', scores=[
     dict(flow, layers=layers, combine='logistic_regression', name='regression', fitted='flow.pth'),
     dict(flow, layers=layers[:1], name='single', fitted='single.pth')])
 """)
-    (tmp_path / 'test.py').write_text(
-        "_base_ = './leaf.py'\ntest_evaluator = dict(_delete_=True, type='AnomalyMetric', prefix='Tiny')\n")
+    (tmp_path / 'test.py'
+     ).write_text("_base_ = './leaf.py'\ntest_evaluator = dict(_delete_=True, type='AnomalyMetric', prefix='Tiny')\n")
     model = MODELS.build(Config.fromfile(tmp_path / 'leaf.py').model)
     torch.manual_seed(0)
     for parameter in model.parameters():

@@ -123,22 +123,30 @@ def test_offline_and_online_maps_agree_within_the_rounding(frozen, tmp_path, mon
     run_tool(monkeypatch, config, images, tmp_path / 'maps')
 
     sizes = {kind: cv2.imread(str(tmp_path / 'maps' / kind / 'a.png')).shape[:2] for kind in MAP_KINDS}
-    assert sizes == dict(synthesis=(64, 96), perceptual=(64, 96), semantic=(256, 384), entropy=(256, 384),
-                         distance=(256, 384))
+    assert sizes == dict(
+        synthesis=(64, 96), perceptual=(64, 96), semantic=(256, 384), entropy=(256, 384), distance=(256, 384))
     dataset = dict(
         type='FishyscapesDataset', data_root=str(tmp_path), data_prefix=dict(img_path='images', seg_map_path='labels'))
     tail = [dict(type='PackDissimilarityInputs')]
-    segmentor = MODELS.build(ConfigDict(
-        type='DissimilaritySegmentor', frozen=frozen,
-        backbone=dict(type='VGGPyramid', depth=11),
-        decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512)),
-        test_cfg=dict(mode='whole')))
+    segmentor = MODELS.build(
+        ConfigDict(
+            type='DissimilaritySegmentor',
+            frozen=frozen,
+            backbone=dict(type='VGGPyramid', depth=11),
+            decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512)),
+            test_cfg=dict(mode='whole')))
     std = segmentor.data_preprocessor.std
     # Files are rounded when they are written; resizing, in 8 bits, rounds once more.
     for work, resampling, steps in (((96, 144), 'smooth', 1), ((64, 96), 'smooth', 1), ((64, 96), 'nearest', 0.5)):
-        offline = DATASETS.build(dict(dataset, maps_root=str(tmp_path / 'maps'), pipeline=[
-            dict(type='LoadImage'), dict(type='LoadDissimilarityMaps'),
-            dict(type='ResizeDissimilarityInputs', scale=work[::-1], resampling=resampling), *tail]))[0]
+        offline = DATASETS.build(
+            dict(
+                dataset,
+                maps_root=str(tmp_path / 'maps'),
+                pipeline=[
+                    dict(type='LoadImage'),
+                    dict(type='LoadDissimilarityMaps'),
+                    dict(type='ResizeDissimilarityInputs', scale=work[::-1], resampling=resampling), *tail
+                ]))[0]
         online = DATASETS.build(dict(dataset, pipeline=[dict(type='LoadImage'), *tail]))[0]
         segmentor.work_size, segmentor.resampling = work, resampling
         from_files = segmentor.data_preprocessor(dict(inputs=[offline['inputs']]))['inputs']
@@ -243,10 +251,13 @@ def test_without_uncertainty_one_pass_each_makes_the_same_maps(frozen, tmp_path,
     assert list(maps) == ['synthesis', 'semantic'] and passes == ['segmenter', 'generator']
     assert all(torch.equal(value, expected[kind]) for kind, value in maps.items())
 
-    segmentor = MODELS.build(ConfigDict(
-        type='DissimilaritySegmentor', frozen=dict(frozen, uncertainty=False), work_size=(32, 48),
-        backbone=dict(type='VGGPyramid', depth=11),
-        decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512), uncertainty=False)))
+    segmentor = MODELS.build(
+        ConfigDict(
+            type='DissimilaritySegmentor',
+            frozen=dict(frozen, uncertainty=False),
+            work_size=(32, 48),
+            backbone=dict(type='VGGPyramid', depth=11),
+            decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512), uncertainty=False)))
     inputs = segmentor.add_maps(segmentor.data_preprocessor.normalise(image))
     assert inputs.shape == (1, 10, 32, 48) and not inputs[:, 7:].any() and inputs[:, 3:6].std() > 0
 
@@ -262,10 +273,12 @@ def test_uncertainty_settings_that_contradict_each_other_are_refused(frozen):
     with pytest.raises(ValueError, match='perceptual must be None'):
         MODELS.build(dict(frozen, uncertainty=False, perceptual=perceptual))
     with pytest.raises(ValueError, match='set both options alike'):
-        MODELS.build(ConfigDict(
-            type='DissimilaritySegmentor', frozen=dict(frozen, uncertainty=False),
-            backbone=dict(type='VGGPyramid', depth=11),
-            decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512))))
+        MODELS.build(
+            ConfigDict(
+                type='DissimilaritySegmentor',
+                frozen=dict(frozen, uncertainty=False),
+                backbone=dict(type='VGGPyramid', depth=11),
+                decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512))))
 
 
 def test_truncated_image_is_named_and_leaves_nothing(frozen, tmp_path, monkeypatch):
@@ -283,9 +296,13 @@ def test_truncated_image_is_named_and_leaves_nothing(frozen, tmp_path, monkeypat
 
 def test_frozen_networks_stay_frozen_and_unsaved(frozen):
     frozen.update(segmenter_size=(64, 96), generator_size=(32, 48))
-    segmentor = MODELS.build(ConfigDict(
-        type='DissimilaritySegmentor', frozen=frozen, work_size=(32, 48), backbone=dict(type='VGGPyramid', depth=11),
-        decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512))))
+    segmentor = MODELS.build(
+        ConfigDict(
+            type='DissimilaritySegmentor',
+            frozen=frozen,
+            work_size=(32, 48),
+            backbone=dict(type='VGGPyramid', depth=11),
+            decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512))))
     weights = {k: v.clone() for k, v in segmentor.frozen.segmenter.state_dict().items()}
     segmentor.init_weights()
     segmentor.train()
@@ -305,8 +322,8 @@ def test_segmenter_sees_what_pillow_enlarges(frozen):
     for name, kwargs in (('BICUBIC', {}), ('BILINEAR', dict(segmenter_interpolation='bilinear'))):
         network = MODELS.build(dict(frozen, **kwargs))
         mean, std = network.segmenter.data_preprocessor.mean, network.segmenter.data_preprocessor.std
-        network.segmenter.backbone.register_forward_pre_hook(
-            lambda module, inputs: seen.append((inputs[0] * std + mean)[0].permute(1, 2, 0).numpy()))
+        network.segmenter.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(
+            (inputs[0] * std + mean)[0].permute(1, 2, 0).numpy()))
         network(torch.from_numpy(image).permute(2, 0, 1)[None].float())
         expected = np.asarray(Image.fromarray(image[..., ::-1]).resize((131, 96), Image.Resampling[name]))
         assert np.abs(seen[-1].round() - expected).max() <= 1

@@ -1,10 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Mixtures against scipy, a known mixture and float64; heads that classify with them."""
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
 import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
@@ -15,8 +16,6 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-
-import tiny_components  # noqa: F401
 
 import mgcda  # noqa: F401
 from mgcda.labels import IGNORE, OUTLIER
@@ -33,7 +32,10 @@ HEADS = {
 }
 
 
-def mixtures(num_classes: int = 2, num_components: int = 3, channels: int = 4, memory_size: int = 60,
+def mixtures(num_classes: int = 2,
+             num_components: int = 3,
+             channels: int = 4,
+             memory_size: int = 60,
              **kwargs: Any) -> ClassGaussianMixtures:
     torch.manual_seed(0)
     return ClassGaussianMixtures(num_classes, num_components, channels, memory_size, **kwargs)
@@ -41,18 +43,27 @@ def mixtures(num_classes: int = 2, num_components: int = 3, channels: int = 4, m
 
 def build_head(name: str = 'GMMSegformerHead', **kwargs: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    options = dict(num_classes=3, dropout_ratio=0, embed_channels=8, num_components=2, memory_size=64, num_samples=16,
-                   norm_cfg=dict(type='BN'), align_corners=False)
+    options = dict(
+        num_classes=3,
+        dropout_ratio=0,
+        embed_channels=8,
+        num_components=2,
+        memory_size=64,
+        num_samples=16,
+        norm_cfg=dict(type='BN'),
+        align_corners=False)
     return MODELS.build(dict(type=name, **{**HEADS[name], **options, **kwargs}))
 
 
-def pyramid(batch: int = 2) -> List[Tensor]:
+def pyramid(batch: int = 2) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return [torch.randn(batch, channels, size, size, generator=generator).requires_grad_()
-            for channels, size in ((4, 16), (6, 8), (8, 4), (16, 4))]
+    return [
+        torch.randn(batch, channels, size, size, generator=generator).requires_grad_()
+        for channels, size in ((4, 16), (6, 8), (8, 4), (16, 4))
+    ]
 
 
-def labelled(seg_label: Tensor) -> List[SegDataSample]:
+def labelled(seg_label: Tensor) -> list[SegDataSample]:
     return [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in seg_label]
 
 
@@ -60,7 +71,7 @@ def random_labels(batch: int = 2, num_classes: int = 3) -> Tensor:
     return torch.randint(0, num_classes, (batch, 16, 16), generator=torch.Generator().manual_seed(2))
 
 
-def known_mixture(num: int = 3000) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def known_mixture(num: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Samples (2, num, 4) of two classes of three equal components, their means and variances (2, 3, 4)."""
     rng = np.random.default_rng(5)
     means = rng.choice([-1.0, 0.0, 1.0], (2, 3, 4)) + 3 * np.eye(4)[:3]
@@ -84,8 +95,9 @@ def test_em_recovers_a_known_mixture() -> None:
         np.testing.assert_allclose(model.means[c].numpy()[order], means[c], atol=0.08)
         np.testing.assert_allclose(model.variances[c].numpy()[order], variances[c], rtol=0.15)
         fitted = model.class_log_likelihood(model.log_likelihood(torch.tensor(samples[c])))[:, c]
-        true = logsumexp([multivariate_normal(m, np.diag(v)).logpdf(samples[c])
-                          for m, v in zip(means[c], variances[c])], axis=0) - np.log(3)
+        true = logsumexp(
+            [multivariate_normal(m, np.diag(v)).logpdf(samples[c])
+             for m, v in zip(means[c], variances[c])], axis=0) - np.log(3)
         assert abs(fitted.mean().item() - true.mean()) < 0.02
 
 
@@ -95,15 +107,17 @@ def test_likelihoods_are_those_of_scipy() -> None:
     samples = torch.randn(7, 5)
     components = model.log_likelihood(samples)
     assert components.shape == (7, 2, 3) and components.dtype == torch.float32
-    expected = np.stack([[multivariate_normal(mean.double().numpy(), np.diag(var.double().numpy())).logpdf(samples)
-                          for mean, var in zip(*pair)] for pair in zip(model.means, model.variances)])
+    expected = np.stack([[
+        multivariate_normal(mean.double().numpy(), np.diag(var.double().numpy())).logpdf(samples)
+        for mean, var in zip(*pair)
+    ] for pair in zip(model.means, model.variances)])
     np.testing.assert_allclose(components, expected.transpose(2, 0, 1), rtol=1e-4, atol=1e-3)
     classes = logsumexp(expected, axis=1).T - np.log(3)
     np.testing.assert_allclose(model.class_log_likelihood(components), classes, rtol=1e-4, atol=1e-3)
 
 
 def scaled_in_turn(log_likelihood: np.ndarray, num_iters: int, epsilon: float) -> np.ndarray:
-    """Sinkhorn's algorithm in float64, in the linear domain: components first, then samples, as GMMSeg's code has it."""
+    """Sinkhorn's algorithm in float64, in the linear domain: components first, then samples, as in GMMSeg's code."""
     plan = np.exp((log_likelihood - log_likelihood.max()).astype(np.float64) / epsilon)
     num, components = plan.shape
     for _ in range(num_iters):
@@ -224,11 +238,12 @@ def test_state_round_trips(tmp_path: Path) -> None:
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(num_components=0), 'at least 1'), (dict(memory_size=2), 'memory_size at least num_components'),
-    (dict(mean_momentum=1), 'momenta'), (dict(reg_covar=0), 'reg_covar'), (dict(epsilon=0), 'epsilon'),
-    (dict(sinkhorn_iters=-1), 'sinkhorn_iters')])
-def test_wrong_options_are_refused(options: Dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize('options, message', [(dict(num_components=0), 'at least 1'),
+                                              (dict(memory_size=2), 'memory_size at least num_components'),
+                                              (dict(mean_momentum=1), 'momenta'), (dict(reg_covar=0), 'reg_covar'),
+                                              (dict(epsilon=0), 'epsilon'),
+                                              (dict(sinkhorn_iters=-1), 'sinkhorn_iters')])
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mixtures(**options)
 
@@ -244,7 +259,7 @@ def run_rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def rank_batches(rank: int) -> List[Tuple[Tensor, Tensor]]:
+def rank_batches(rank: int) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(rank)
     return [(torch.randn(2, 10, 4, generator=generator), torch.arange(10).expand(2, 10) < count)
             for count in ((3, 10), (7, 0))[rank]]
@@ -293,8 +308,10 @@ def test_head_logits_are_likelihoods_of_unit_vectors() -> None:
     seg_logits = head.cls_seg(feats)
     embedding = head.embedding(head.conv_seg(feats))
     torch.testing.assert_close(embedding.norm(dim=-1), torch.ones(2, 3, 5))
-    expected = logsumexp([[multivariate_normal(mean.double().numpy(), np.eye(8)).logpdf(embedding[1, 2, 4].detach())
-                           for mean in means] for means in head.mixtures.means], axis=1) - np.log(2)
+    expected = logsumexp(
+        [[multivariate_normal(mean.double().numpy(), np.eye(8)).logpdf(embedding[1, 2, 4].detach()) for mean in means]
+         for means in head.mixtures.means],
+        axis=1) - np.log(2)
     np.testing.assert_allclose(seg_logits[1, :, 2, 4].detach(), expected, rtol=1e-4)
 
 
@@ -342,15 +359,15 @@ def test_component_loss_is_the_cross_entropy_of_components() -> None:
         for k in range(int(drawn[c].sum())):
             every = mixture.log_likelihood(samples[c, k:k + 1]).double().flatten().numpy()
             errors.append(logsumexp(every) - every[2 * c + int(plan[k].argmax())])
-    torch.testing.assert_close(head._component_loss(samples, drawn).double(), torch.tensor(np.mean(errors)),
-                               rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        head._component_loss(samples, drawn).double(), torch.tensor(np.mean(errors)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(num_classes=2, out_channels=1), 'an output for each'), (dict(num_samples=65), 'num_samples must be in'),
-    (dict(num_samples=0), 'num_samples must be in')])
+@pytest.mark.parametrize('options, message', [(dict(num_classes=2, out_channels=1), 'an output for each'),
+                                              (dict(num_samples=65), 'num_samples must be in'),
+                                              (dict(num_samples=0), 'num_samples must be in')])
 @pytest.mark.filterwarnings('ignore:threshold is not defined')
-def test_wrong_heads_are_refused(options: Dict[str, Any], message: str) -> None:
+def test_wrong_heads_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_head(**options)
 
@@ -359,12 +376,18 @@ def test_wrong_heads_are_refused(options: Dict[str, Any], message: str) -> None:
 @pytest.mark.filterwarnings('ignore:For binary segmentation')
 def test_training_separates_two_classes_and_scores_outliers_high(seed: int) -> None:
     """Two classes of pixels, each of two kinds; pixels of a kind that was never seen are anomalies."""
-    head = build_head(in_channels=[16], in_index=[0], num_classes=2, memory_size=512, num_samples=64, norm_cfg=None,
-                      loss_decode=dict(type='PixelCrossEntropyLoss'))
+    head = build_head(
+        in_channels=[16],
+        in_index=[0],
+        num_classes=2,
+        memory_size=512,
+        num_samples=64,
+        norm_cfg=None,
+        loss_decode=dict(type='PixelCrossEntropyLoss'))
     torch.manual_seed(seed)
     kinds = F.normalize(torch.randn(5, 16), dim=1) * 3
 
-    def batch(kind: Tensor) -> List[Tensor]:
+    def batch(kind: Tensor) -> list[Tensor]:
         return [(kinds[kind] + 0.2 * torch.randn(*kind.shape, 16)).permute(0, 3, 1, 2)]
 
     optimizer = torch.optim.Adam(head.parameters(), 1e-2)
@@ -387,8 +410,16 @@ def test_segmentor_learns_and_scores_by_likelihood() -> None:
         type='AnomalySegmentor',
         score='max_logit',
         backbone=dict(type='TinyBackbone', channels=4),
-        decode_head=dict(type='GMMSegformerHead', in_channels=[4], in_index=[0], channels=6, num_classes=3,
-                         norm_cfg=dict(type='BN'), embed_channels=8, memory_size=64, num_samples=16),
+        decode_head=dict(
+            type='GMMSegformerHead',
+            in_channels=[4],
+            in_index=[0],
+            channels=6,
+            num_classes=3,
+            norm_cfg=dict(type='BN'),
+            embed_channels=8,
+            memory_size=64,
+            num_samples=16),
         test_cfg=dict(mode='whole'))
     model, inputs = MODELS.build(ConfigDict(cfg)), torch.randn(2, 3, 16, 16)
     for _ in range(2):

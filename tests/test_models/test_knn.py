@@ -186,8 +186,10 @@ model = dict(type='AnomalySegmentor', scores=[
     sample = content['state']['valid.vectors'].numpy()
     for index, (k, metric) in enumerate([(3, 'euclidean'), (5, 'cosine')], start=1):
         np.testing.assert_allclose(
-            result.anomaly_scores.data[index].flatten().numpy(), reference(sample, points, k, metric, 'mean'),
-            rtol=1e-3, atol=1e-6)
+            result.anomaly_scores.data[index].flatten().numpy(),
+            reference(sample, points, k, metric, 'mean'),
+            rtol=1e-3,
+            atol=1e-6)
 
     with torch.no_grad():
         model.backbone.conv.bias[0] += 1e-6

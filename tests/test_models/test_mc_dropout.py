@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, List
+from typing import Any
 
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
 import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
@@ -11,7 +12,6 @@ from scipy.special import log_softmax
 from torch import nn
 
 import mgcda  # noqa: F401
-import tiny_components  # noqa: F401
 
 NAMES = ('predictive_entropy', 'expected_entropy', 'mutual_information', 'msp')
 
@@ -22,13 +22,22 @@ def build(dropout_ratio: float = 0.5, **kwargs: Any) -> nn.Module:
         ConfigDict(
             type='MCDropoutAnomalySegmentor',
             backbone=dict(type='TinyBackbone', channels=4),
-            decode_head=dict(type='FCNHead', in_channels=4, channels=4, num_convs=1, num_classes=5,
-                             norm_cfg=dict(type='BN'), dropout_ratio=dropout_ratio),
+            decode_head=dict(
+                type='FCNHead',
+                in_channels=4,
+                channels=4,
+                num_convs=1,
+                num_classes=5,
+                norm_cfg=dict(type='BN'),
+                dropout_ratio=dropout_ratio),
             test_cfg=dict(mode='whole'),
-            **{'scores': list(NAMES), **kwargs})).eval()
+            **{
+                'scores': list(NAMES),
+                **kwargs
+            })).eval()
 
 
-def samples(number: int) -> List[SegDataSample]:
+def samples(number: int) -> list[SegDataSample]:
     return [SegDataSample(metainfo=dict(img_shape=(16, 24), ori_shape=(20, 30))) for _ in range(number)]
 
 
@@ -102,8 +111,12 @@ def test_cascades_have_their_own_kind() -> None:
     del refine['num_convs']
     model = MODELS.build(
         ConfigDict(
-            type='CascadeMCDropoutAnomalySegmentor', num_stages=2, num_passes=3, score='mutual_information',
-            backbone=dict(type='TinyBackbone', channels=4), decode_head=[head, refine],
+            type='CascadeMCDropoutAnomalySegmentor',
+            num_stages=2,
+            num_passes=3,
+            score='mutual_information',
+            backbone=dict(type='TinyBackbone', channels=4),
+            decode_head=[head, refine],
             test_cfg=dict(mode='whole'))).eval()
     with torch.no_grad():
         result, = model.predict(255 * torch.rand(1, 3, 16, 24), samples(1))

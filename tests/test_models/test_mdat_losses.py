@@ -3,8 +3,13 @@ import numpy as np
 import pytest
 import torch
 
-from mgcda.models.losses import (DomainClassifierLoss, MultiSourceAdversarialLoss, domain_classifier_loss,
-                                 dynamic_domain_label, multi_source_adversarial_loss)
+from mgcda.models.losses import (
+    DomainClassifierLoss,
+    MultiSourceAdversarialLoss,
+    domain_classifier_loss,
+    dynamic_domain_label,
+    multi_source_adversarial_loss,
+)
 
 
 def reference(pred, domains, label_of_void, label_of_mix):
@@ -23,8 +28,13 @@ def test_label(progress, tau_base, expected):
     assert dynamic_domain_label(progress, tau_base) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize('kwargs', [dict(progress=-.1), dict(progress=1.1), dict(progress=0, tau_base=.4),
-                                    dict(progress=0, tau_base=1.2), dict(progress=float('nan'))])
+@pytest.mark.parametrize('kwargs', [
+    dict(progress=-.1),
+    dict(progress=1.1),
+    dict(progress=0, tau_base=.4),
+    dict(progress=0, tau_base=1.2),
+    dict(progress=float('nan'))
+])
 def test_label_refuses(kwargs):
     with pytest.raises(ValueError, match='must be in'):
         dynamic_domain_label(**kwargs)

@@ -4,14 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
 import torch
 from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from scipy.special import log_softmax
 from torch import Tensor, nn
-
-import tiny_components  # noqa: F401
 
 from mgcda.models import ODIN
 
@@ -86,8 +85,8 @@ def test_score_is_that_of_the_perturbed_image_and_classes_are_not(kind: str) -> 
         torch.testing.assert_close(result.anomaly_scores.data[1], expected.anomaly_scores.data[0])
         torch.testing.assert_close(result.anomaly_scores.data[2], expected_moved.anomaly_scores.data[0])
         logits = expected_moved.seg_logits.data.double().numpy() / 1000
-        np.testing.assert_allclose(result.anomaly_scores.data[2], 1 - np.exp(log_softmax(logits, axis=0)).max(0),
-                                   rtol=1e-6)
+        np.testing.assert_allclose(
+            result.anomaly_scores.data[2], 1 - np.exp(log_softmax(logits, axis=0)).max(0), rtol=1e-6)
     assert all(param.grad is None for param in model.parameters())
 
 
@@ -98,8 +97,9 @@ def test_every_window_is_perturbed_and_images_do_not_mix() -> None:
     plain = build(score='msp')
     with torch.no_grad():
         metas = [dict(img_shape=(8, 8))]
-        windows = [plain.encode_decode(perturbed(plain, inputs[..., left:left + 8], epsilon=0.05), metas)
-                   for left in (0, 4)]
+        windows = [
+            plain.encode_decode(perturbed(plain, inputs[..., left:left + 8], epsilon=0.05), metas) for left in (0, 4)
+        ]
     logits = torch.cat([windows[0][..., :4], (windows[0][..., 4:] + windows[1][..., :4]) / 2, windows[1][..., 4:]], 3)
     results = torch.cat([result.anomaly_scores.data for result in predict(model, inputs)])
     torch.testing.assert_close(results, 1 - (logits / 1000).softmax(1).amax(1))

@@ -15,10 +15,16 @@ from mgcda.labels import OUTLIER
 from mgcda.models.layers import OutlierClassifier
 
 HEAD = dict(
-    type='FCNHead', in_channels=4, channels=6, num_convs=1, num_classes=5, norm_cfg=dict(type='BN'),
+    type='FCNHead',
+    in_channels=4,
+    channels=6,
+    num_convs=1,
+    num_classes=5,
+    norm_cfg=dict(type='BN'),
     loss_decode=dict(type='PixelCrossEntropyLoss', outliers='last_class'))
 TWO_HEADS = dict(
-    decode_head=dict(HEAD, loss_decode=dict(type='OutlierHeadLoss')), outlier_head=dict(num_logits=2),
+    decode_head=dict(HEAD, loss_decode=dict(type='OutlierHeadLoss')),
+    outlier_head=dict(num_logits=2),
     score='outlier_posterior')
 VOID = dict(outlier_head=dict(num_logits=1), score='void_class')
 SLIDE = dict(mode='slide', crop_size=(16, 16), stride=(8, 10))
@@ -26,9 +32,12 @@ SLIDE = dict(mode='slide', crop_size=(16, 16), stride=(8, 10))
 
 def build(**kwargs):
     torch.manual_seed(0)
-    cfg = dict(type='AnomalySegmentor', backbone=dict(type='TinyBackbone', channels=4), decode_head=HEAD,
-               data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.] * 3, std=[1.] * 3),
-               test_cfg=dict(mode='whole'))
+    cfg = dict(
+        type='AnomalySegmentor',
+        backbone=dict(type='TinyBackbone', channels=4),
+        decode_head=HEAD,
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=[0.] * 3, std=[1.] * 3),
+        test_cfg=dict(mode='whole'))
     model = MODELS.build(ConfigDict(copy.deepcopy({**cfg, **kwargs})))
     model.init_weights()
     return model
@@ -100,8 +109,8 @@ def test_weights_of_the_segmenter_alone_load(norm_cfg):
 
 
 def test_initialisation_spares_the_normalisation():
-    norm, relu, conv = build(outlier_head=dict(num_logits=2, norm_cfg=dict(type='BN')), score='dense_hybrid'
-                             ).decode_head.conv_seg.outliers
+    norm, relu, conv = build(
+        outlier_head=dict(num_logits=2, norm_cfg=dict(type='BN')), score='dense_hybrid').decode_head.conv_seg.outliers
     assert (norm.weight == 1).all() and (norm.bias == 0).all() and conv.weight.std() > 0.05
 
 
@@ -116,8 +125,10 @@ def test_losses_get_all_channels_and_all_weights_their_gradient(kwargs):
 def test_tuned_layers_alone_train():
     model = build(tuned=['decode_head.conv_seg'], **VOID)
     trainable = {name for name, param in model.named_parameters() if param.requires_grad}
-    assert trainable == {f'decode_head.conv_seg.{name}' for name in ('weight', 'bias', 'outliers.0.weight',
-                                                                    'outliers.0.bias')}
+    assert trainable == {
+        f'decode_head.conv_seg.{name}'
+        for name in ('weight', 'bias', 'outliers.0.weight', 'outliers.0.bias')
+    }
     model.train()
     assert model.training and not model.decode_head.convs[0].bn.training and model.decode_head.conv_seg.training
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -129,8 +140,8 @@ def test_tuned_layers_alone_train():
 
 
 def train_only():
-    return dict(projector=dict(type='Projector', in_channels=6, channels=(8, 8)),
-                contrast=dict(type='CACLLoss', num_anchors=4))
+    return dict(
+        projector=dict(type='Projector', in_channels=6, channels=(8, 8)), contrast=dict(type='CACLLoss', num_anchors=4))
 
 
 @pytest.mark.parametrize(('kwargs', 'tap', 'logit'), [
@@ -142,7 +153,9 @@ def test_taps_read_a_host_by_config(kwargs, tap, logit):
     plain = build(**kwargs)
     model = build(taps=dict(tap, features='backbone.conv'), train_only=train_only(), **kwargs)
     assert set(model.state_dict()) - set(plain.state_dict()) == {
-        name for name in model.state_dict() if name.startswith('train_only.')}
+        name
+        for name in model.state_dict() if name.startswith('train_only.')
+    }
     model.load_state_dict(plain.state_dict(), strict=False)
     seen = {}
 

@@ -71,8 +71,10 @@ def test_all_pixels_is_the_mean_over_the_tensor_of_targets(dtype):
     """As in the public code of meta-OoD: targets of 0.1 for the class of a pixel, of 0.9 / C for all of an outlier."""
     logits, label = batch(dtype)
     settings = dict(reduction='all_pixels')
-    losses = [MODELS.build(dict(type='PixelCrossEntropyLoss', loss_weight=0.1, **settings)),
-              MODELS.build(dict(type='MaxEntropyLoss', **settings))]
+    losses = [
+        MODELS.build(dict(type='PixelCrossEntropyLoss', loss_weight=0.1, **settings)),
+        MODELS.build(dict(type='MaxEntropyLoss', **settings))
+    ]
     targets = np.zeros((2, 6, 7, NUM_CLASSES))
     known = (label != OUTLIER) & (label != IGNORE)
     targets[known] = 0.1 * np.eye(NUM_CLASSES)[label[known]]
@@ -102,8 +104,14 @@ def test_targets():
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.float64])
 def test_dirichlet_agrees_with_torch(reverse, dtype):
     logits, label = batch(dtype)
-    loss = MODELS.build(dict(type='DirichletPriorLoss', precision=200, smoothing=0.03, outlier_weight=0.7,
-                             reverse=reverse, loss_weight=0.5))(logits, label)
+    loss = MODELS.build(
+        dict(
+            type='DirichletPriorLoss',
+            precision=200,
+            smoothing=0.03,
+            outlier_weight=0.7,
+            reverse=reverse,
+            loss_weight=0.5))(logits, label)
     sums, counts = [0., 0.], [0, 0]
     for n, y, x in np.ndindex(*label.shape):
         value = label[n, y, x].item()
@@ -144,8 +152,10 @@ def test_gradients(cfg):
 @pytest.mark.parametrize('kind', ['classes', 'outliers', 'ignored'])
 def test_batches_of_one_kind(cfg, counts, dtype, kind):
     logits, label = batch(dtype)
-    label = dict(classes=label % (NUM_CLASSES - 1), outliers=torch.full_like(label, OUTLIER),
-                 ignored=torch.full_like(label, IGNORE))[kind]
+    label = dict(
+        classes=label % (NUM_CLASSES - 1),
+        outliers=torch.full_like(label, OUTLIER),
+        ignored=torch.full_like(label, IGNORE))[kind]
     logits.requires_grad_()
     loss = MODELS.build(cfg)(logits, label)
     loss.backward()
@@ -200,14 +210,23 @@ def test_smoothing_must_suit_the_classes():
 
 
 @pytest.mark.parametrize('loss_decode', [
-    [dict(type='PixelCrossEntropyLoss', loss_weight=0.1), dict(type='MaxEntropyLoss')],
+    [dict(type='PixelCrossEntropyLoss', loss_weight=0.1),
+     dict(type='MaxEntropyLoss')],
     [dict(type='PixelCrossEntropyLoss', outliers='last_class')],
-    [dict(type='PixelCrossEntropyLoss'), dict(type='DirichletPriorLoss', loss_weight=0.001)],
+    [dict(type='PixelCrossEntropyLoss'),
+     dict(type='DirichletPriorLoss', loss_weight=0.001)],
 ])
 def test_in_a_decode_head(loss_decode):
     torch.manual_seed(0)
-    head = MODELS.build(dict(type='FCNHead', in_channels=8, channels=8, num_convs=1, num_classes=NUM_CLASSES,
-                             norm_cfg=None, loss_decode=loss_decode))
+    head = MODELS.build(
+        dict(
+            type='FCNHead',
+            in_channels=8,
+            channels=8,
+            num_convs=1,
+            num_classes=NUM_CLASSES,
+            norm_cfg=None,
+            loss_decode=loss_decode))
     _, label = batch()
     samples = [SegDataSample(gt_sem_seg=PixelData(data=plane[None])) for plane in label]
     losses = head.loss((torch.randn(2, 8, 3, 4), ), samples, None)

@@ -13,11 +13,25 @@ from scipy.special import log_softmax, logsumexp
 from torch.autograd import gradcheck
 
 from mgcda.labels import OUTLIER
-from mgcda.models.losses.pebal import (PEBALLoss, abstention_penalty, energy_margin_loss, energy_smoothness,
-                                       energy_sparsity, known_energy, pixel_abstention_loss)
+from mgcda.models.losses.pebal import (
+    PEBALLoss,
+    abstention_penalty,
+    energy_margin_loss,
+    energy_smoothness,
+    energy_sparsity,
+    known_energy,
+    pixel_abstention_loss,
+)
 
-FORMULAS = dict(penalty_sigma=0, outlier_target='abstention', outlier_weight=1, separate_images=False,
-                smoothness='absolute', smoothness_weight=.2, sparsity='absolute', sparsity_weight=.3)
+FORMULAS = dict(
+    penalty_sigma=0,
+    outlier_target='abstention',
+    outlier_weight=1,
+    separate_images=False,
+    smoothness='absolute',
+    smoothness_weight=.2,
+    sparsity='absolute',
+    sparsity_weight=.3)
 LABELS = ('mixed', 'known', 'outliers', 'ignored', 'one_clean_image')
 
 
@@ -25,9 +39,20 @@ def blurred(penalty, sigma):
     return np.stack([gaussian_filter(p, sigma, mode='mirror', truncate=3) if sigma else p for p in penalty])
 
 
-def reference(logits, label, penalty_sigma=1, min_penalty=1e-6, outlier_target='known', outlier_weight=.1,
-              separate_images=True, energy_weight=.1, m_in=-12, m_out=-6, smoothness='squared', smoothness_weight=3e-7,
-              sparsity='outlier_norm', sparsity_weight=5e-5):
+def reference(logits,
+              label,
+              penalty_sigma=1,
+              min_penalty=1e-6,
+              outlier_target='known',
+              outlier_weight=.1,
+              separate_images=True,
+              energy_weight=.1,
+              m_in=-12,
+              m_out=-6,
+              smoothness='squared',
+              smoothness_weight=3e-7,
+              sparsity='outlier_norm',
+              sparsity_weight=5e-5):
     """float64, pixel by pixel, from the formulas."""
     logits = logits.astype(np.float64)
     num_known = logits.shape[1] - 1
@@ -82,7 +107,8 @@ def make_batch(kind='mixed', scale=6., num_known=4, size=(5, 7)):
 
 @pytest.mark.parametrize('kind', LABELS)
 @pytest.mark.parametrize('options', [
-    dict(), FORMULAS, dict(smoothness_weight=.2, sparsity_weight=.3, energy_weight=1, m_in=-9, m_out=-3),
+    dict(), FORMULAS,
+    dict(smoothness_weight=.2, sparsity_weight=.3, energy_weight=1, m_in=-9, m_out=-3),
     dict(penalty_sigma=0, min_penalty=1.5, outlier_weight=2, energy_weight=0),
     dict(separate_images=False, outlier_target='abstention')
 ])
@@ -218,10 +244,10 @@ def test_stands_in_a_head_of_mmseg():
 def test_bad_input():
     for options, message in ((dict(outlier_target='void'), 'outlier_target must be one of'),
                              (dict(smoothness='tv'), 'smoothness must be one of'), (dict(sparsity=''), 'sparsity must'),
-                             (dict(energy_weight=-1), 'energy_weight must be at least 0'),
-                             (dict(min_penalty=0), 'min_penalty must be above 0'),
-                             (dict(m_in=-3), 'm_in must be at most m_out'),
-                             (dict(loss_name='pebal'), 'loss_name must')):
+                             (dict(energy_weight=-1),
+                              'energy_weight must be at least 0'), (dict(min_penalty=0), 'min_penalty must be above 0'),
+                             (dict(m_in=-3), 'm_in must be at most m_out'), (dict(loss_name='pebal'),
+                                                                             'loss_name must')):
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type='PEBALLoss', **options))
     with pytest.raises(ValueError, match='at least two known classes'):

@@ -33,9 +33,8 @@ def test_generator_equals_its_layers_written_out():
     torch.manual_seed(0)
     generator = Pix2PixHDGenerator(**{key: value for key, value in TINY.items() if key != 'type'}).double()
     weights = [p for p in generator.parameters()]
-    assert [tuple(w.shape) for w in weights[::2]] == [
-        (4, 20, 7, 7), (8, 4, 3, 3), (16, 8, 3, 3), *[(16, 16, 3, 3)] * 4, (16, 8, 3, 3), (8, 4, 3, 3), (3, 4, 7, 7)
-    ]
+    assert [tuple(w.shape) for w in weights[::2]] == [(4, 20, 7, 7), (8, 4, 3, 3), (16, 8, 3, 3), *[(16, 16, 3, 3)] * 4,
+                                                      (16, 8, 3, 3), (8, 4, 3, 3), (3, 4, 7, 7)]
     pairs = iter(zip(weights[::2], weights[1::2]))
 
     def norm(x):
@@ -85,11 +84,16 @@ def test_least_squares_losses_equal_the_reference():
 
 def test_every_parameter_moves_in_a_train_step():
     torch.manual_seed(0)
-    model = MODELS.build(dict(
-        type='Resynthesizer', generator=TINY, gan_loss=dict(type='LeastSquaresGANLoss'), pixel_loss_weight=1.0,
-        data_preprocessor=PREPROCESSOR,
-        discriminator=dict(type='MultiScalePatchDiscriminator', in_channels=23, base_channels=4, num_layers=3,
-                           spectral_norm=False)))
+    model = MODELS.build(
+        dict(
+            type='Resynthesizer',
+            generator=TINY,
+            gan_loss=dict(type='LeastSquaresGANLoss'),
+            pixel_loss_weight=1.0,
+            data_preprocessor=PREPROCESSOR,
+            discriminator=dict(
+                type='MultiScalePatchDiscriminator', in_channels=23, base_channels=4, num_layers=3,
+                spectral_norm=False)))
     model.init_weights()
     received = {}
     for name, param in model.named_parameters():

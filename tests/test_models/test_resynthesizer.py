@@ -19,12 +19,17 @@ import mgcda  # noqa: F401
 from mgcda.models.discriminators import MultiScalePatchDiscriminator, PatchDiscriminator
 from mgcda.models.generators import Resynthesizer, SPADEGenerator
 from mgcda.models.layers import one_hot_labels
-from mgcda.models.losses.gan_losses import (FeatureMatchingLoss, HingeGANLoss, VGGPerceptualLoss,
-                                            feature_matching_loss, hinge_discriminator_loss, hinge_generator_loss)
+from mgcda.models.losses.gan_losses import (
+    FeatureMatchingLoss,
+    HingeGANLoss,
+    VGGPerceptualLoss,
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
 
 GENERATOR = dict(type='SPADEGenerator', base_channels=4, num_stages=2, hidden_channels=4)
-DISCRIMINATOR = dict(
-    type='MultiScalePatchDiscriminator', in_channels=23, num_scales=2, base_channels=4, num_layers=3)
+DISCRIMINATOR = dict(type='MultiScalePatchDiscriminator', in_channels=23, num_scales=2, base_channels=4, num_layers=3)
 PERCEPTUAL = dict(
     type='VGGPerceptualLoss',
     backbone=dict(type='VGGPyramid', depth=11, num_stages=2, position='first'),
@@ -85,8 +90,8 @@ def test_one_hot_refuses_other_types_and_shapes():
 @pytest.mark.parametrize('out_shuffle', [1, 2])
 @pytest.mark.parametrize('norm', ['instance', 'batch'])
 def test_generator_makes_images_of_the_maps_size(num_stages, out_shuffle, norm):
-    generator = SPADEGenerator(base_channels=2, num_stages=num_stages, hidden_channels=3, norm=norm,
-                               out_shuffle=out_shuffle)
+    generator = SPADEGenerator(
+        base_channels=2, num_stages=num_stages, hidden_channels=3, norm=norm, out_shuffle=out_shuffle)
     semantic = torch.randint(0, 19, (2, 32, 48), dtype=torch.uint8)
     images = generator(semantic)
     assert images.shape == (2, 3, 32, 48) and images.dtype == torch.float32
@@ -115,8 +120,12 @@ def test_generator_refuses_sizes_that_it_cannot_make():
         generator(torch.zeros(1, 16, 16))
 
 
-@pytest.mark.parametrize('kwargs', [dict(num_classes=0), dict(base_channels=0), dict(num_stages=0),
-                                    dict(out_shuffle=3), dict(norm='layer')])
+@pytest.mark.parametrize(
+    'kwargs', [dict(num_classes=0),
+               dict(base_channels=0),
+               dict(num_stages=0),
+               dict(out_shuffle=3),
+               dict(norm='layer')])
 def test_generator_refuses_bad_settings(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         SPADEGenerator(**kwargs)
@@ -195,9 +204,8 @@ def test_perceptual_loss_equals_the_weighted_feature_differences():
         x = ((x.numpy().transpose(0, 2, 3, 1) + 1) * 127.5 - mean) / std
         return loss.backbone(torch.from_numpy(x.transpose(0, 3, 1, 2)).float())
 
-    expected = 2 * sum(
-        w * (a.double() - b.double()).abs().mean().item()
-        for w, a, b in zip((0.5, 1.0), features(fake), features(real)))
+    expected = 2 * sum(w * (a.double() - b.double()).abs().mean().item()
+                       for w, a, b in zip((0.5, 1.0), features(fake), features(real)))
     np.testing.assert_allclose(loss(fake, real).item(), expected, rtol=1e-4)
     assert loss(real, real).item() == 0
 
@@ -247,8 +255,9 @@ def test_each_player_gets_the_gradient_of_its_own_terms():
     assert player_gradients(model, 'loss_disc') == dict(generator=0, discriminator=num['discriminator'])
 
 
-@pytest.mark.parametrize('kwargs', [dict(), dict(perceptual_loss=PERCEPTUAL, pixel_loss_weight=1.0),
-                                    dict(feature_loss=None)])
+@pytest.mark.parametrize(
+    'kwargs', [dict(), dict(perceptual_loss=PERCEPTUAL, pixel_loss_weight=1.0),
+               dict(feature_loss=None)])
 def test_every_parameter_gets_a_gradient_in_a_train_step(kwargs):
     model = build_model(**kwargs)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -335,8 +344,7 @@ def make_config(repo_root: Path, data_root: Path, work_dir: Path, max_iters: int
 
 def test_runner_trains_resumes_and_leaves_a_generator_that_others_can_load(tmp_path, repo_root, street_root):
     straight = Runner.from_cfg(make_config(repo_root, street_root, tmp_path / 'straight', 2))
-    lrs = {group['lr'] for group in straight.build_optim_wrapper(
-        straight.cfg.optim_wrapper).optimizer.param_groups}
+    lrs = {group['lr'] for group in straight.build_optim_wrapper(straight.cfg.optim_wrapper).optimizer.param_groups}
     assert len(lrs) == 2 and max(lrs) == pytest.approx(4 * min(lrs))
     straight.train()
     sheets = list((tmp_path / 'straight').rglob('vis_image/*.png'))
@@ -351,8 +359,8 @@ def test_runner_trains_resumes_and_leaves_a_generator_that_others_can_load(tmp_p
 
     checkpoint = str(tmp_path / 'straight' / 'iter_2.pth')
     generator = MODELS.build(
-        dict(straight.cfg.model.generator, init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='generator.')))
+        dict(
+            straight.cfg.model.generator, init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='generator.')))
     generator.init_weights()
     semantic = torch.randint(0, 19, (1, 32, 64))
     with torch.no_grad():

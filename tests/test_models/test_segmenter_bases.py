@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The segmenters of configs/_base_/models, and their heads over every backbone."""
 from pathlib import Path
-from typing import Dict
 
 import mmseg
 import pytest
@@ -21,11 +20,11 @@ ZOO = Path(mmseg.__file__).parent / '.mim/configs'
 BACKBONES = ('vgg16', 'resnet50', 'mit_b2', 'convnext_tiny', 'dinov2_vit-b')
 SIZE = (32, 64)
 
-LEAF = '''
+LEAF = """
 _base_ = ['{configs}/_base_/models/{head}.py', '{configs}/_base_/backbones/{backbone}.py']
 model = dict(
     backbone=_base_.backbone, neck=_base_.get('neck'), decode_head=dict(in_channels=_base_.pyramid.in_channels))
-'''
+"""
 AUXILIARY = 'model.update(auxiliary_head=dict(in_channels=_base_.pyramid.in_channels[2]))'
 
 
@@ -34,7 +33,7 @@ def scope() -> None:
     init_default_scope('mmseg')
 
 
-def train_and_predict(model_cfg: dict) -> Dict[str, torch.Tensor]:
+def train_and_predict(model_cfg: dict) -> dict[str, torch.Tensor]:
     """Losses of noise with outliers and ignored pixels; checks gradients and the prediction."""
     torch.manual_seed(0)
     model_cfg['backbone'].pop('init_cfg', None)
@@ -94,7 +93,7 @@ def test_segmenters_are_those_of_the_model_zoo(name: str, published: str, withou
     expected = {key: value.shape for key, value in reference.state_dict().items()}
     assert shapes == {key: shape for key, shape in expected.items() if not (without and key.startswith(without))}
     assert str(model.decode_head) == str(reference.decode_head).replace('CrossEntropyLoss(avg_non_ignore=False)',
-                                                                       'PixelCrossEntropyLoss()')
+                                                                        'PixelCrossEntropyLoss()')
     assert f'Weights: {cfg.segmenter_checkpoint}\n' in (ZOO / published).with_name('metafile.yaml').read_text()
 
 

@@ -18,8 +18,8 @@ from mgcda.models import ASH, ReAct
 from mgcda.models.fitted_scores.score_file import write_fitted
 from mgcda.scores import build_score
 
-HEAD = dict(type='FCNHead', in_channels=4, channels=16, num_convs=1, num_classes=5, norm_cfg=dict(type='BN'),
-            dropout_ratio=0.5)
+HEAD = dict(
+    type='FCNHead', in_channels=4, channels=16, num_convs=1, num_classes=5, norm_cfg=dict(type='BN'), dropout_ratio=0.5)
 SLIDE = dict(mode='slide', crop_size=(16, 16), stride=(8, 10))
 CLASSES = tuple('abcde')
 
@@ -136,8 +136,9 @@ def test_react_threshold_is_the_percentile_of_all_sampled_activations(tmp_path):
     sample = fit(tmp_path / 'react.pth', build(score='msp'))
     assert sample.shape == (2 * 24 * 36, 16)
     model = build(score='msp')
-    for percentile, expected in ((90, np.percentile(sample.numpy().astype(np.float64), 90)),
-                                 (12.5, np.percentile(sample.numpy().astype(np.float64), 12.5)), (100, np.inf)):
+    for percentile, expected in ((90, np.percentile(sample.numpy().astype(np.float64),
+                                                    90)), (12.5, np.percentile(sample.numpy().astype(np.float64),
+                                                                               12.5)), (100, np.inf)):
         score = ReAct(percentile, fitted=str(tmp_path / 'react.pth'))
         score.prepare(model)
         assert score.threshold == pytest.approx(expected, rel=1e-6)
@@ -163,8 +164,10 @@ def test_predictions_agree_with_the_reference_and_leave_the_rest_alone(cascade, 
         assert torch.equal(result.seg_logits.data, other.seg_logits.data)
         assert torch.equal(result.pred_sem_seg.data, other.pred_sem_seg.data)
         assert torch.equal(result.anomaly_scores.data[1], other.anomaly_scores.data[0])
-        shaped = [np.minimum(own.astype(np.float64), threshold), own,
-                  *(reference_shape(own, *pair) for pair in (('p', 60), ('b', 65), ('s', 90)))]
+        shaped = [
+            np.minimum(own.astype(np.float64), threshold), own,
+            *(reference_shape(own, *pair) for pair in (('p', 60), ('b', 65), ('s', 90)))
+        ]
         assert result.anomaly_scores.data.dtype == torch.float32
         for scores, part in zip(result.anomaly_scores.data.numpy(), shaped):
             np.testing.assert_allclose(scores, reference_energy(part, conv), rtol=1e-4, atol=1e-4)
@@ -185,8 +188,9 @@ def test_nothing_clipped_and_nothing_pruned_is_the_plain_score(cascade, test_cfg
     for head in [model.decode_head[1], model.backbone] if cascade else [model.backbone]:
         head.register_forward_hook(lambda module, args, output: tuple(F.avg_pool2d(part, 2) for part in output)
                                    if isinstance(output, tuple) else output)
-    result = predict(model, image(), ori_shape=(30, 47), img_padding_size=(0, 3, 0, 4), flip=True,
-                     flip_direction='horizontal')[0].anomaly_scores.data
+    result = predict(
+        model, image(), ori_shape=(30, 47), img_padding_size=(0, 3, 0, 4), flip=True,
+        flip_direction='horizontal')[0].anomaly_scores.data
     assert result.shape == (9, 30, 47)
     for start in (0, 3, 6):
         for other in (1, 2):
@@ -324,15 +328,17 @@ def test_classifiers_that_do_not_exist_are_refused_when_the_model_is_built(kind)
 @pytest.mark.parametrize('kind', ['ReAct', 'ASH'])
 @pytest.mark.parametrize('classifier', ['backbone.conv', 'decode_head.convs', 'decode_head.convs.0.conv'])
 def test_classifiers_of_other_kinds_are_refused(kind, classifier):
-    with pytest.raises(ValueError, match=f"{kind} needs a classifier that is a 1x1 nn.Conv2d to the 5 classes of the "
-                       f"model, '{classifier}' is"):
+    with pytest.raises(
+            ValueError,
+            match=f"{kind} needs a classifier that is a 1x1 nn.Conv2d to the 5 classes of the "
+            f"model, '{classifier}' is"):
         predict(build(score=dict(type=kind, classifier=classifier)), image())
 
 
 @pytest.mark.parametrize('kind', ['ReAct', 'ASH'])
 def test_one_channel_heads_are_refused(kind):
     head = dict(HEAD, num_classes=2, out_channels=1, threshold=0.5)
-    with pytest.raises(ValueError, match=r"to the 2 classes of the model, .* is Conv2d\(16, 1, kernel_size=\(1, 1\)"):
+    with pytest.raises(ValueError, match=r'to the 2 classes of the model, .* is Conv2d\(16, 1, kernel_size=\(1, 1\)'):
         predict(build(head=head, score=kind), image())
 
 

@@ -21,8 +21,10 @@ def resize_nearest_reference(x, size):
 
 
 def spade_reference(layer, x, label_map, axes):
-    weights = {name: value.detach().double().numpy() for name, value in layer.state_dict().items()
-               if name.startswith('mlp')}
+    weights = {
+        name: value.detach().double().numpy()
+        for name, value in layer.state_dict().items() if name.startswith('mlp')
+    }
     x, label_map = x.double().numpy(), resize_nearest_reference(label_map.double().numpy(), x.shape[-2:])
     hidden = conv_reference(label_map, weights['mlp_shared.0.weight'], weights['mlp_shared.0.bias']).clip(min=0)
     gamma = conv_reference(hidden, weights['mlp_gamma.weight'], weights['mlp_gamma.bias'])

@@ -2,6 +2,8 @@
 """SynBoost's ensemble, worked out by hand and inside the segmentor."""
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
+import tiny_dissimilarity  # noqa: F401
 import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
@@ -9,14 +11,17 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from scipy.special import softmax
 
-import tiny_components  # noqa: F401
-import tiny_dissimilarity  # noqa: F401
-
 from mgcda.models import SynBoostEnsemble
 from mgcda.scores import build_score, logit_margin
 
-HEAD = dict(type='DissimilarityDecodeHead', in_channels=(4, 8), feature_strides=(1, 2), fusion_channels=(6, 8),
-            semantic_channels=(3, 4), decoder_channels=(5, 6), spade_channels=4)
+HEAD = dict(
+    type='DissimilarityDecodeHead',
+    in_channels=(4, 8),
+    feature_strides=(1, 2),
+    fusion_channels=(6, 8),
+    semantic_channels=(3, 4),
+    decoder_channels=(5, 6),
+    spade_channels=4)
 SIZE, ORIGINAL = (16, 24), (24, 36)
 OTHER = (0.4, 0.3, 0.2, 0.1)
 
@@ -24,15 +29,22 @@ OTHER = (0.4, 0.3, 0.2, 0.1)
 def inputs(batch=2):
     generator = torch.Generator().manual_seed(1)
     semantic = torch.randint(0, 19, (batch, 1, *SIZE), generator=generator).float()
-    return torch.cat([torch.randn(batch, 6, *SIZE, generator=generator), semantic,
-                      torch.rand(batch, 3, *SIZE, generator=generator)], dim=1)
+    return torch.cat(
+        [torch.randn(batch, 6, *SIZE, generator=generator), semantic,
+         torch.rand(batch, 3, *SIZE, generator=generator)],
+        dim=1)
 
 
 def build(**kwargs):
     torch.manual_seed(0)
-    return MODELS.build(ConfigDict(
-        dict(type='DissimilaritySegmentor', backbone=dict(type='TinyPyramid', channels=(4, 8)), decode_head=HEAD,
-             test_cfg=dict(mode='whole'), **kwargs))).eval()
+    return MODELS.build(
+        ConfigDict(
+            dict(
+                type='DissimilaritySegmentor',
+                backbone=dict(type='TinyPyramid', channels=(4, 8)),
+                decode_head=HEAD,
+                test_cfg=dict(mode='whole'),
+                **kwargs))).eval()
 
 
 @pytest.mark.parametrize('weights', [None, OTHER])
@@ -82,9 +94,13 @@ def test_wrong_settings_and_models_are_refused():
         SynBoostEnsemble()(dict(inputs=inputs()[:, :3], seg_logits=torch.zeros(2, 2, *SIZE)))
     with pytest.raises(ValueError, match='needs the two logits of a binary head'):
         logit_margin(torch.zeros(2, 19, *SIZE))
-    segmenter = MODELS.build(ConfigDict(
-        dict(type='AnomalySegmentor', backbone=dict(type='TinyBackbone', channels=4), score='SynBoostEnsemble',
-             decode_head=dict(type='FCNHead', in_channels=4, channels=6, num_convs=1, num_classes=5, norm_cfg=None),
-             test_cfg=dict(mode='whole')))).eval()
+    segmenter = MODELS.build(
+        ConfigDict(
+            dict(
+                type='AnomalySegmentor',
+                backbone=dict(type='TinyBackbone', channels=4),
+                score='SynBoostEnsemble',
+                decode_head=dict(type='FCNHead', in_channels=4, channels=6, num_convs=1, num_classes=5, norm_cfg=None),
+                test_cfg=dict(mode='whole')))).eval()
     with pytest.raises(ValueError, match='this one has 5 classes'):
         segmenter.inference(torch.randn(1, 3, *SIZE), [dict(img_shape=SIZE)])

@@ -1,9 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Image, labels and maps lie on each other after resizing, whether maps are files or made online."""
-from typing import Dict
 
 import numpy as np
 import pytest
+import tiny_dissimilarity  # noqa: F401
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
@@ -12,7 +12,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-import tiny_dissimilarity  # noqa: F401
 from mgcda.datasets import MAP_KINDS, PackDissimilarityInputs, ResizeDissimilarityInputs
 from mgcda.structures import resize_field, resize_images, resize_nearest
 
@@ -20,7 +19,7 @@ SIDE = 16
 #: Side of the image, at ratios 4, 2.8125, 5 and 2 -> distance of the nearest centres, in pixels of the image, at most.
 DISTANCES = {64: 0.5, 45: 0.5, 80: 0.0, 32: 0.5}
 CLASSES, SMOOTH = ('gt_seg_map', 'semantic'), ('img', 'synthesis', 'entropy', 'perceptual', 'distance')
-Fields = Dict[str, np.ndarray]
+Fields = dict[str, np.ndarray]
 
 
 class KnownMaps(torch.nn.Module):
@@ -30,7 +29,7 @@ class KnownMaps(torch.nn.Module):
         super().__init__()
         self.fields = fields
 
-    def forward(self, images: torch.Tensor) -> Dict[str, torch.Tensor]:
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         maps = {kind: torch.from_numpy(np.atleast_3d(self.fields[kind])).permute(2, 0, 1)[None] for kind in MAP_KINDS}
         scales = dict(synthesis=1, entropy=255, perceptual=255, distance=255)
         return {kind: value if kind == 'semantic' else value / scales[kind] for kind, value in maps.items()}
@@ -45,12 +44,20 @@ def from_files(fields: Fields, resampling: str) -> Fields:
 
 def online(fields: Fields, resampling: str) -> Fields:
     init_default_scope('mmseg')
-    model = MODELS.build(ConfigDict(
-        type='DissimilaritySegmentor', work_size=(SIDE, SIDE), resampling=resampling,
-        backbone=dict(type='TinyPyramid', channels=(4, 8)),
-        decode_head=dict(
-            type='DissimilarityDecodeHead', in_channels=(4, 8), feature_strides=(1, 2), fusion_channels=(6, 8),
-            semantic_channels=(3, 4), decoder_channels=(5, 6), spade_channels=4)))
+    model = MODELS.build(
+        ConfigDict(
+            type='DissimilaritySegmentor',
+            work_size=(SIDE, SIDE),
+            resampling=resampling,
+            backbone=dict(type='TinyPyramid', channels=(4, 8)),
+            decode_head=dict(
+                type='DissimilarityDecodeHead',
+                in_channels=(4, 8),
+                feature_strides=(1, 2),
+                fusion_channels=(6, 8),
+                semantic_channels=(3, 4),
+                decoder_channels=(5, 6),
+                spade_channels=4)))
     model.frozen = KnownMaps(fields)
     sample = SegDataSample()
     sample.gt_sem_seg = PixelData(data=torch.from_numpy(fields['gt_seg_map'])[None].long())
@@ -85,9 +92,14 @@ def test_smooth_fields_do_not_shift_and_classes_take_the_nearest_centre(way: str
     position = np.arange(side, dtype=np.uint8)
     classes = np.broadcast_to(position[:, None] if axis == 0 else position, (side, side)).copy()
     for generator, segmenter in ((SIDE, 2 * side), (side, side)):
-        fields = dict(img=colours(ramp(side, axis)), gt_seg_map=classes, semantic=classes,
-                      synthesis=colours(ramp(generator, axis)), perceptual=ramp(generator, axis),
-                      entropy=ramp(segmenter, axis), distance=ramp(segmenter, axis))
+        fields = dict(
+            img=colours(ramp(side, axis)),
+            gt_seg_map=classes,
+            semantic=classes,
+            synthesis=colours(ramp(generator, axis)),
+            perceptual=ramp(generator, axis),
+            entropy=ramp(segmenter, axis),
+            distance=ramp(segmenter, axis))
         out = WAYS[way](fields, 'smooth')
         for kind in SMOOTH[1:]:
             shift = (out[kind] - out['img'])[2:-2, 2:-2].mean() * SIDE / 256  # in pixels of the network
@@ -109,7 +121,6 @@ def test_nearest_pixels_are_those_of_pillow_and_the_same_in_all_fields(way: str)
     expected = np.asarray(Image.fromarray(plane).resize((SIDE, SIDE), Image.NEAREST))
     for field, got in WAYS[way](fields, 'nearest').items():
         np.testing.assert_allclose(got, synthesis[..., 0] if field == 'synthesis' else expected, atol=1e-4)
-
 
 
 @pytest.mark.parametrize('size', [(16, 24), (45, 80), (64, 128), (100, 160)])

@@ -1,21 +1,21 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The share of anomalous pixels that tools/analysis_tools/anomaly_share.py prints."""
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, List
 
 import cv2
 import numpy as np
 import pytest
 
 NUM_IMAGES, SIZE = 11, (10, 20)
-CONFIG = '''
+CONFIG = """
 load = [dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations')]
 last = [dict(type='LoadDissimilarityMaps'), dict(type='PackDissimilarityInputs')]
 void_class = dict(type='VoidClassDataset', data_root='{root}', maps_root='{root}/no_maps', pipeline=load + last)
 classes = dict(void_class, targets='classes', anomaly_ids=(4, ), dataset_name='Classes', domain=1)
 train_dataloader = dict(dataset=dict(type='MultiDomainDataset', datasets=[void_class, classes]))
-'''
+"""
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def config(tmp_path: Path) -> Path:
     for i in range(NUM_IMAGES):
         label = np.full(200, 8, np.uint8)
         label[:10 * i], label[180:] = 4, 3
-        for folder, kind, array in (('leftImg8bit', 'leftImg8bit', np.zeros((*SIZE, 3), np.uint8)),
-                                    ('gtFine', 'gtFine_labelIds', label.reshape(SIZE))):
+        for folder, kind, array in (('leftImg8bit', 'leftImg8bit', np.zeros(
+            (*SIZE, 3), np.uint8)), ('gtFine', 'gtFine_labelIds', label.reshape(SIZE))):
             path = tmp_path / folder / 'train' / 'a' / f'a_{i:02d}_{kind}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
             assert cv2.imwrite(str(path), array)
@@ -39,7 +39,7 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def rows(printed: str) -> List[List[str]]:
+def rows(printed: str) -> list[list[str]]:
     cells = [line.strip('|').split('|') for line in printed.splitlines() if line.startswith('|')]
     return [[cell.strip() for cell in row] for row in cells]
 
@@ -50,9 +50,9 @@ def test_shares_of_all_pixels_by_data_set(tool: ModuleType, config: Path, capsys
     assert 'in % of all pixels' in printed
     # shares of 0, 5, ..., 50 %; sidewalk is no anomaly where 1 is a class
     figures = ['25.00', '25.00', '5.00', '45.00']
-    assert rows(printed) == [
-        ['data set', 'domain', 'images', 'objects', 'mean', 'median', '10th percentile', '90th percentile'],
-        ['VoidClass', '0', '11', '-', *figures], ['Classes', '1', '11', '-', *figures]]
+    assert rows(printed) == [[
+        'data set', 'domain', 'images', 'objects', 'mean', 'median', '10th percentile', '90th percentile'
+    ], ['VoidClass', '0', '11', '-', *figures], ['Classes', '1', '11', '-', *figures]]
 
 
 def test_images_are_drawn_by_the_seed(tool: ModuleType, config: Path, capsys: pytest.CaptureFixture) -> None:
@@ -64,15 +64,15 @@ def test_images_are_drawn_by_the_seed(tool: ModuleType, config: Path, capsys: py
 
 
 def test_what_cannot_be_measured_is_named(tool: ModuleType, config: Path, tmp_path: Path) -> None:
-    (tmp_path / 'empty.py').write_text("test_dataloader = None\n")
+    (tmp_path / 'empty.py').write_text('test_dataloader = None\n')
     with pytest.raises(ValueError, match='empty.py has no train_dataloader'):
         tool.main([str(tmp_path / 'empty.py')])
     with pytest.raises(ValueError, match='the pipeline of VoidClass loads no labels'):
         (tmp_path / 'unlabelled.py').write_text(config.read_text().replace('load + last', 'load[:1]'))
         tool.main([str(tmp_path / 'unlabelled.py'), '--workers', '0'])
     with pytest.raises(TypeError, match='CityscapesDataset is no data set of anomalies'):
-        (tmp_path / 'other.py').write_text(
-            "train_dataloader = dict(dataset=dict(type='CityscapesDataset', lazy_init=True, pipeline=[]))")
+        (tmp_path / 'other.py'
+         ).write_text("train_dataloader = dict(dataset=dict(type='CityscapesDataset', lazy_init=True, pipeline=[]))")
         tool.main([str(tmp_path / 'other.py')])
     with pytest.raises(SystemExit):
         tool.main([str(config), '--num-images', '0'])

@@ -36,11 +36,16 @@ def test_methods_measure_the_same_pixels(tool):
 @pytest.mark.slow
 def test_command(repo_root, tmp_path):
     path = tmp_path / 'figures.json'
-    output = subprocess.run(
-        [sys.executable, 'tools/analysis_tools/benchmark_metric.py', '--frames', '2', '--size', '64', '128', '--model',
-         'configs/deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py', '--cfg-options',
-         'model.backbone.depth=50', '--rounds', '1', '--json', str(path)],
-        cwd=repo_root, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run([
+        sys.executable, 'tools/analysis_tools/benchmark_metric.py', '--frames', '2', '--size', '64', '128', '--model',
+        'configs/deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py', '--cfg-options',
+        'model.backbone.depth=50', '--rounds', '1', '--json',
+        str(path)
+    ],
+                            cwd=repo_root,
+                            check=True,
+                            capture_output=True,
+                            text=True).stdout
     figures = json.loads(path.read_text())
     assert figures['streaming']['times'] == figures['scikit-learn']['seconds'] / figures['streaming']['seconds']
     assert figures['exact']['bytes'] * figures['exact']['num_pixels'] == pytest.approx(1e6 * figures['exact']['mb'])

@@ -12,9 +12,11 @@ import pytest
 def test_scores_are_measured_against_a_forward_pass(tmp_path: Path, repo_root: Path) -> None:
     names = ['msp', 'SML', 'ASH', 'kNN', 'NLL']
     command = [
-        sys.executable, str(repo_root / 'tools/analysis_tools/benchmark_scores.py'),
+        sys.executable,
+        str(repo_root / 'tools/analysis_tools/benchmark_scores.py'),
         str(repo_root / 'configs/espnetv2/espnetv2_cityscapes-1024x512.py'), '--size', '128', '256', '--rounds', '1',
-        '--scores', *names, '--channels', '16', '--json', str(tmp_path / 'figures.json')
+        '--scores', *names, '--channels', '16', '--json',
+        str(tmp_path / 'figures.json')
     ]
     env = dict(os.environ, OMP_NUM_THREADS='1')
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)

@@ -1,9 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, List
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_plain_network_is_that_of_the_segmenter(name: str, systems: ModuleType) 
 
 @pytest.mark.parametrize('network, num_systems', [('toy', [10]), ('deeplabv3plus', [7]), ('segformer', [10]),
                                                   ('upernet', [6, 1])])
-def test_systems_over_a_network_share_its_plain_training(network: str, num_systems: List[int],
+def test_systems_over_a_network_share_its_plain_training(network: str, num_systems: list[int],
                                                          systems: ModuleType) -> None:
     groups = systems.group_by_network(systems.read_systems([network]))
     assert [len(members) for _, members in groups] == num_systems  # PEBAL on UPerNet has no auxiliary head
@@ -118,11 +118,11 @@ def test_unknown_and_unfit_configs_are_refused(systems: ModuleType) -> None:
             systems.plain_model(Config.fromfile(path))
 
 
-@pytest.mark.parametrize('choice, rows', [
-    (['--config', 'configs/toy/mgcda.py'], ['baseline', 'D_f', 'D_o', 'CACL', 'MGCDA', 'D_o / 4', 'MGCDA, D_o / 4']),
-    (['--systems', 'configs/toy/void-class.py', 'configs/toy/pebal.py'], ['plain', 'toy/void-class', 'toy/pebal'])
-])
-def test_command(choice: List[str], rows: List[str], tool: ModuleType, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    'choice, rows',
+    [(['--config', 'configs/toy/mgcda.py'], ['baseline', 'D_f', 'D_o', 'CACL', 'MGCDA', 'D_o / 4', 'MGCDA, D_o / 4']),
+     (['--systems', 'configs/toy/void-class.py', 'configs/toy/pebal.py'], ['plain', 'toy/void-class', 'toy/pebal'])])
+def test_command(choice: list[str], rows: list[str], tool: ModuleType, monkeypatch: pytest.MonkeyPatch,
                  capsys: pytest.CaptureFixture) -> None:
     options = ['--device', 'cpu', '--size', *map(str, SIZE), '--rounds', '1', '--warmup', '0']
     monkeypatch.setattr(sys, 'argv', ['benchmark_train.py', *choice, *options])

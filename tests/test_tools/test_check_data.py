@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List, Tuple
 
 import cv2
 import numpy as np
@@ -69,9 +69,18 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image('coco/images/1.jpg')
     box = [2, 2, 12, 12]
     content = dict(
-        images=[dict(id=1, file_name='1.jpg', height=H, width=W)], categories=[dict(id=1, name='cow')],
-        annotations=[dict(id=7, image_id=1, category_id=1, iscrowd=0, area=144, bbox=box,
-                          segmentation=[[2, 2, 14, 2, 14, 14, 2, 14]])])
+        images=[dict(id=1, file_name='1.jpg', height=H, width=W)],
+        categories=[dict(id=1, name='cow')],
+        annotations=[
+            dict(
+                id=7,
+                image_id=1,
+                category_id=1,
+                iscrowd=0,
+                area=144,
+                bbox=box,
+                segmentation=[[2, 2, 14, 2, 14, 14, 2, 14]])
+        ])
     (root / 'coco/instances.json').write_text(json.dumps(content))
     for i in range(60):
         image(f'road_anomaly/frames/cow{i:02d}.jpg')
@@ -97,21 +106,21 @@ def files(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
-def check(files: Path, load_tool: Callable, capsys: pytest.CaptureFixture) -> Callable[..., Tuple[int, str]]:
+def check(files: Path, load_tool: Callable, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
     """Check the data sets: exit code and output."""
 
-    def run(*options: str) -> Tuple[int, str]:
+    def run(*options: str) -> tuple[int, str]:
         code = load_tool(TOOL).main(['config.py', '--workers', '0', *options])
         return code, capsys.readouterr().out
 
     return run
 
 
-def problems_of(output: str) -> List[str]:
+def problems_of(output: str) -> list[str]:
     return re.findall(r'^  - (.*)$', output, re.MULTILINE)
 
 
-def row_of(output: str, name: str) -> List[str]:
+def row_of(output: str, name: str) -> list[str]:
     return [cell.strip() for cell in re.search(rf'^\| +{name} .*$', output, re.MULTILINE)[0].split('|')[1:-1]]
 
 
@@ -150,7 +159,7 @@ def flip_byte(path: str) -> None:
     Path(path).write_bytes(bytes(data))
 
 
-def relabel(path: str, *values: int, dtype: type = np.uint8, size: Tuple[int, int] = (H, W)) -> None:
+def relabel(path: str, *values: int, dtype: type = np.uint8, size: tuple[int, int] = (H, W)) -> None:
     write(Path(path), np.resize(np.array(values, dtype), size))
 
 
@@ -179,9 +188,10 @@ BROKEN = {
     'image missing': (lambda: os.remove(COW), ['1 label files without image: .*cow07', '59 images, but .* has 60']),
     'label missing': (lambda: os.remove(MASK), ['1 images without label file: validation0003.jpg', '9 images, but']),
     'overlay missing': (lambda: os.remove(OVERLAY), ['1 labels in fs_val have no overlay .*: 0001_ulm']),
-    'too many images': (lambda: [shutil.copytree(f'{FRAMES}/cow01.labels', f'{FRAMES}/calf.labels'),
-                                 write(Path(f'{FRAMES}/calf.jpg'), np.zeros((H, W, 3), np.uint8))],
-                        ['61 images, but the official RoadAnomaly has 60']),
+    'too many images': (lambda: [
+        shutil.copytree(f'{FRAMES}/cow01.labels', f'{FRAMES}/calf.labels'),
+        write(Path(f'{FRAMES}/calf.jpg'), np.zeros((H, W, 3), np.uint8))
+    ], ['61 images, but the official RoadAnomaly has 60']),
     'label of another size': (lambda: relabel(COW_LABEL, 0, 2, size=TRANSPOSED),
                               [f'label file {COW_LABEL} is 16x24, but its image 24x16']),
     'unknown label value': (lambda: relabel(COW_LABEL, 0, 1, 2), [rf'{COW_LABEL} holds the values \[1\]']),
@@ -196,12 +206,13 @@ BROKEN = {
     'text in place of an image': (lambda: Path(COW).write_text('moved'), [f'{COW} is truncated or no readable image']),
     'image twice': (lambda: shutil.copy(COW, f'{FRAMES}/cow55.jpg'),
                     [f'the same image is there 2 times: {COW}, {FRAMES}/cow55.jpg']),
-    'name twice': (lambda: [shutil.move(f'smiyc/{folder}/validation0000{end}',
-                                        f'smiyc/{folder}/part/validation0001{end}') for folder, end in (
-                                            ('images', '.jpg'), ('labels_masks', '_labels_semantic.png'))
-                            if not os.makedirs(f'smiyc/{folder}/part')], ['2 images are named validation0001']),
-    'two files of one image': (lambda: write(Path(f'{FRAMES}/cow07.png'), np.zeros((H, W, 3), np.uint8)),
-                               ['two images of the same name in .*cow07']),
+    'name twice': (lambda: [
+        shutil.move(f'smiyc/{folder}/validation0000{end}', f'smiyc/{folder}/part/validation0001{end}')
+        for folder, end in (('images', '.jpg'), ('labels_masks', '_labels_semantic.png'))
+        if not os.makedirs(f'smiyc/{folder}/part')
+    ], ['2 images are named validation0001']),
+    'two files of one image': (lambda: write(Path(f'{FRAMES}/cow07.png'), np.zeros(
+        (H, W, 3), np.uint8)), ['two images of the same name in .*cow07']),
     'no valid pixel': (lambda: relabel(MASK, 255), [f'label file {MASK} has no valid pixel']),
     'no anomaly': (lambda: [relabel(str(path), 0, 255) for path in Path('smiyc/labels_masks').iterdir()],
                    ['RoadAnomaly21 .*not one pixel of all its labels is an anomaly']),
@@ -211,8 +222,8 @@ BROKEN = {
                       ['1 labels .* are of test images of RoadAnomaly21: zebra0001; .* hidden']),
     'hidden labels asked for': (lambda: edit_config('pipeline=load[:1] + pack', 'pipeline=load + pack'),
                                 ['HiddenSet .*fails on the first sample: .*no public label']),
-    'overlay of another size': (lambda: np.savez(OVERLAY, rgb=np.zeros((W, H, 3))),
-                                [f'overlay {OVERLAY} has the shape']),
+    'overlay of another size': (lambda: np.savez(OVERLAY, rgb=np.zeros(
+        (W, H, 3))), [f'overlay {OVERLAY} has the shape']),
     'overlay damaged': (lambda: halve(OVERLAY), [f'{OVERLAY} is damaged']),
     'map missing': (lambda: os.remove(MAP.format('entropy')), [f'1 maps are missing .*{MAP.format("entropy")}']),
     'map of another size': (lambda: relabel(MAP.format('distance'), 1, size=TRANSPOSED),

@@ -1,19 +1,19 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import pytest
+import tiny_components  # noqa: F401
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
-import tiny_components  # noqa: F401
 from mgcda.evaluation.results import read_results
 
 #: A segmenter as MMSegmentation's own configs have it, which does not know of this project.
-SEGMENTER = '''
+SEGMENTER = """
 default_scope = 'mmseg'
 model = dict(
     type='EncoderDecoder',
@@ -22,15 +22,15 @@ model = dict(
     decode_head=dict(type='FCNHead', in_channels=4, channels=4, num_convs=1, num_classes=19,
                      norm_cfg=dict(type='SyncBN')),
     test_cfg=dict(mode='whole'))
-'''
-DATA = '''
+"""
+DATA = """
 _base_ = '{root}/configs/toy/mgcda.py'
 own = dict(_base_.road_anomaly, data_root='{toy}/road_anomaly', maps_root=None, dataset_name='Own', pipeline=[
     dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PackDissimilarityInputs')])
 cityscapes = dict(_base_.cityscapes, data_root='{toy}/cityscapes', dataset_name='Classes')
 test_dataloader = dict(num_workers=0, persistent_workers=False,
                        dataset=dict(datasets=[own, dict(own, dataset_name='Twin')]))
-'''
+"""
 
 
 @pytest.fixture
@@ -73,15 +73,27 @@ def test_segmentation_quality_is_that_of_mmsegmentation(run: Callable, toy_root:
     """The network sees another size than labels and predictions have."""
     result = run('--data-sets', 'Classes', 'Own', '--scores', 'msp', 'energy', '--resize', '64', '32', '--out', 'out')
     cfg = Config.fromfile('segmenter.py')
-    cfg.merge_from_dict(dict(
-        work_dir='stock', load_from='weights.pth', test_cfg=dict(), test_evaluator=dict(type='IoUMetric'),
-        test_dataloader=dict(
-            batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(
-                type='CityscapesDataset', data_root=str(toy_root / 'cityscapes'), test_mode=True,
-                data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-                pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32)),
-                          dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))))
+    cfg.merge_from_dict(
+        dict(
+            work_dir='stock',
+            load_from='weights.pth',
+            test_cfg=dict(),
+            test_evaluator=dict(type='IoUMetric'),
+            test_dataloader=dict(
+                batch_size=1,
+                num_workers=0,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dict(
+                    type='CityscapesDataset',
+                    data_root=str(toy_root / 'cityscapes'),
+                    test_mode=True,
+                    data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+                    pipeline=[
+                        dict(type='LoadImageFromFile'),
+                        dict(type='Resize', scale=(64, 32)),
+                        dict(type='LoadAnnotations'),
+                        dict(type='PackSegInputs')
+                    ]))))
     cfg.model.decode_head.norm_cfg.type = 'BN'
     expected = Runner.from_cfg(cfg).test()
     assert expected['mIoU'] > 0

@@ -5,8 +5,10 @@ from pathlib import Path
 def test_a_fresh_demo_leaves_what_is_not_its_own(load_tool, tmp_path: Path) -> None:
     demo, utils = load_tool('tools/demo.py'), load_tool('tools/study_utils.py')
     real, work, data = tmp_path / 'real', tmp_path / 'work', tmp_path / 'data'
-    own = ['steps/toy-streets/log.txt', 'segmenter/iter_250.pth', 'mgcda/seed0/a.pth', 'mgcda/seed7/a.pth',
-           'entropy/results.json', 'toy.md', 'toy.csv', 'sheet.png']
+    own = [
+        'steps/toy-streets/log.txt', 'segmenter/iter_250.pth', 'mgcda/seed0/a.pth', 'mgcda/seed7/a.pth',
+        'entropy/results.json', 'toy.md', 'toy.csv', 'sheet.png'
+    ]
     others = ['variants/mgcda/iter_9.pth', 'segmenter-seed1/a.pth']
     work.symlink_to(real)  # a work directory on another disk
     for file in (*(real / name for name in own + others), data / 'maps/a.png', data / 'anomaly_mix/b.png',
@@ -17,6 +19,8 @@ def test_a_fresh_demo_leaves_what_is_not_its_own(load_tool, tmp_path: Path) -> N
     streets, segmenter, never, entropy, mgcda = (utils.Job(name, work / name, ()) for name in folders)
     rows = [utils.Row('entropy', (entropy, )), utils.Row('MGCDA', (mgcda, ))]
     demo.forget(utils.Study('toy', work, [[streets], [segmenter, never]], rows, {}), data)
-    left = [path.relative_to(root).as_posix() for root in (real, data) for path in sorted(root.rglob('*.*'))
-            if path.is_file()]
+    left = [
+        path.relative_to(root).as_posix() for root in (real, data) for path in sorted(root.rglob('*.*'))
+        if path.is_file()
+    ]
     assert left == sorted(others) + ['swapped/c.png', 'toy_streets.json']

@@ -74,9 +74,8 @@ def test_results_are_those_of_the_test(tested, evaluate, tmp_path, capsys) -> No
             assert again[part].keys() == entry[part].keys()
             for key, value in entry[part].items():
                 np.testing.assert_array_equal(again[part][key], value)
-        assert [again[key] for key in ('num_images', 'num_normal', 'num_anomaly')] == [
-            entry[key] for key in ('num_images', 'num_normal', 'num_anomaly')
-        ]
+        assert [again[key] for key in ('num_images', 'num_normal', 'num_anomaly')
+                ] == [entry[key] for key in ('num_images', 'num_normal', 'num_anomaly')]
     assert not written['data_sets']
 
 
@@ -100,7 +99,8 @@ def test_scores_of_another_code_on_the_toy_streets(toy_root, tmp_path, load_tool
         cv2.imwrite(str(tmp_path / 'ToyFishyscapes' / path.name), scores[-1])
     scores, labels = np.stack(scores), np.stack(labels)
     results = load_tool('tools/analysis_tools/evaluate_scores.py').main([
-        str(tmp_path), '--config', str(repo_root / 'configs/toy/entropy.py'), '--cfg-options',
+        str(tmp_path), '--config',
+        str(repo_root / 'configs/toy/entropy.py'), '--cfg-options',
         f'test_dataloader.dataset.datasets.1.data_root={toy_root}/fishyscapes', '--workers', '0'
     ])
     valid = labels != 255
@@ -221,8 +221,8 @@ def test_names_of_smiyc_frames(load_tool) -> None:
 
 
 def test_components_size_and_images(tested, evaluate, tmp_path) -> None:
-    results = evaluate(
-        tested / 'maps', '--mode', 'exact', '--components', '5', '2', '--per-image', tmp_path / 'images.csv')
+    results = evaluate(tested / 'maps', '--mode', 'exact', '--components', '5', '2', '--per-image',
+                       tmp_path / 'images.csv')
     assert 0 <= results['RoadAnomaly/component_F1'] <= 100 and 'Fishyscapes/sIoU' in results
     with open(tmp_path / 'images.csv', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))

@@ -93,8 +93,10 @@ class TestSMIYC:
         # 109 frames of 24 different scores, and one of a single score.
         assert 'AnomalyTrack-all: 2617 of 2617 different scores, counted in each frame' in capsys.readouterr().out
         pooled = [np.load(path).reshape(-1) for path in sorted((scores / 'RoadAnomaly21').iterdir())]
-        mapped = [self.read(tmp_path / 'out', 'AnomalyTrack-all', path.stem).reshape(-1)
-                  for path in sorted((scores / 'RoadAnomaly21').iterdir())]
+        mapped = [
+            self.read(tmp_path / 'out', 'AnomalyTrack-all', path.stem).reshape(-1)
+            for path in sorted((scores / 'RoadAnomaly21').iterdir())
+        ]
         order = np.argsort(np.concatenate(pooled), kind='stable')
         assert (np.diff(np.concatenate(mapped)[order].astype(float)) >= 0).all()
 
@@ -131,15 +133,20 @@ class TestFishyscapes:
     def test_the_container_runs_on_images(self, tiny, tmp_path, export) -> None:
         out, inputs = tmp_path / 'container', tmp_path / 'input'
         data_set = dict(num_images=100, num_normal=1, num_anomaly=1, metrics=dict(AP=79.25, FPR95=2.5))
-        write_results(tmp_path / 'r.json', dict(protocol='fishyscapes', mode='exact',
-                                                data_sets=dict(FS_LostAndFound=data_set)))
+        write_results(tmp_path / 'r.json',
+                      dict(protocol='fishyscapes', mode='exact', data_sets=dict(FS_LostAndFound=data_set)))
         with quick_runs():
-            export(['fishyscapes', str(out), '--config', str(tiny / 'tiny_mgcda.py'), '--checkpoint',
-                    str(tiny / 'epoch_1.pth'), '--results', str(tmp_path / 'r.json')])
+            export([
+                'fishyscapes',
+                str(out), '--config',
+                str(tiny / 'tiny_mgcda.py'), '--checkpoint',
+                str(tiny / 'epoch_1.pth'), '--results',
+                str(tmp_path / 'r.json')
+            ])
         assert json.loads((out / 'validation_performance.json').read_text()) == dict(ap=0.7925, fpr=0.025)
-        assert {path.name for path in out.iterdir()} == {
-            'run.py', 'Dockerfile', 'fishyscapes.def', 'package', 'model', 'validation_performance.json'
-        }
+        assert {path.name
+                for path in out.iterdir()
+                } == {'run.py', 'Dockerfile', 'fishyscapes.def', 'package', 'model', 'validation_performance.json'}
         # Nothing refers to where the files came from.
         assert not [path for path in out.rglob('*.py') if str(tiny) in path.read_text()]
         assert len(list((out / 'model/files').iterdir())) == 4
@@ -185,8 +192,12 @@ model = dict(
         assert inferencer(tiny / 'road_anomaly/frames/0.jpg')['predictions'][0].segmentation is None
         folder = Path.cwd()
         with quick_runs(), pytest.raises(ValueError, match='holds no segmenter of the 19 classes'):
-            export(['fishyscapes', str(tmp_path / 'out'), '--config', str(tmp_path / 'binary.py'), '--checkpoint',
-                    str(tmp_path / 'binary.pth')])
+            export([
+                'fishyscapes',
+                str(tmp_path / 'out'), '--config',
+                str(tmp_path / 'binary.py'), '--checkpoint',
+                str(tmp_path / 'binary.pth')
+            ])
         assert not (tmp_path / 'out').exists() and Path.cwd() == folder
 
     def test_an_interrupted_export_leaves_nothing(self, tiny, tmp_path, load_tool, monkeypatch) -> None:
@@ -197,8 +208,12 @@ model = dict(
 
         monkeypatch.setattr(tool.shutil, 'copytree', interrupt)
         with pytest.raises(KeyboardInterrupt):
-            tool.main(['fishyscapes', str(tmp_path / 'out'), '--config', str(tiny / 'tiny_mgcda.py'), '--checkpoint',
-                       str(tiny / 'epoch_1.pth')])
+            tool.main([
+                'fishyscapes',
+                str(tmp_path / 'out'), '--config',
+                str(tiny / 'tiny_mgcda.py'), '--checkpoint',
+                str(tiny / 'epoch_1.pth')
+            ])
         assert not (tmp_path / 'out').exists()
 
     def test_wrong_files_are_named(self, tiny, tmp_path, export) -> None:
@@ -206,19 +221,29 @@ model = dict(
         with pytest.raises(FileNotFoundError, match='checkpoint none.pth does not exist'):
             export(['fishyscapes', str(tmp_path / 'out'), *arguments, 'none.pth'])
         with pytest.raises(ValueError, match='must have a model and a test_dataloader'):
-            export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--cfg-options',
-                    'test_dataloader=None'])
+            export([
+                'fishyscapes',
+                str(tmp_path / 'out'), *arguments,
+                str(tiny / 'epoch_1.pth'), '--cfg-options', 'test_dataloader=None'
+            ])
         with pytest.raises(ValueError, match="no key 'modle', did you mean 'model'"):
-            export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--cfg-options',
-                    'modle.score=msp'])
+            export([
+                'fishyscapes',
+                str(tmp_path / 'out'), *arguments,
+                str(tiny / 'epoch_1.pth'), '--cfg-options', 'modle.score=msp'
+            ])
         data_set = dict(num_images=99, num_normal=1, num_anomaly=1, metrics=dict(AP=79.25, FPR95=2.5))
         for name, protocol, message in (('FS_Static', 'fishyscapes', r"no FS_LostAndFound, but \['FS_Static'\]"),
                                         ('FS_LostAndFound', 'pebal', "the protocol 'pebal'; the validation goes by"),
                                         ('FS_LostAndFound', 'fishyscapes', 'is of 99 images .* on all 100')):
             write_results(tmp_path / 'r.json', dict(protocol=protocol, mode='exact', data_sets={name: data_set}))
             with pytest.raises(ValueError, match=message):
-                export(['fishyscapes', str(tmp_path / 'out'), *arguments, str(tiny / 'epoch_1.pth'), '--results',
-                        str(tmp_path / 'r.json')])
+                export([
+                    'fishyscapes',
+                    str(tmp_path / 'out'), *arguments,
+                    str(tiny / 'epoch_1.pth'), '--results',
+                    str(tmp_path / 'r.json')
+                ])
         assert not (tmp_path / 'out').exists()
         with pytest.raises(ValueError, match='exists already'):
             export(['fishyscapes', str(tmp_path), *arguments, str(tiny / 'epoch_1.pth')])

@@ -16,14 +16,14 @@ from tiny_components import ROOT, write_tiny_run
 
 from mgcda.models import AnomalySegmentor, ScoreFitter
 
-LEAF = '''
+LEAF = """
 _base_ = './tiny.py'
 model = dict(type='AnomalySegmentor',
              scores=['msp',
                      dict(type='SML', boundary_widths=(4, 2), dilation=1, fitted='sml.pth'),
                      dict(type='Mahalanobis', layer='backbone.conv', fitted='distance.pth', name='distance'),
                      dict(type='KNN', layer='decode_head.conv_seg:input', sample_size=300, fitted='knn.pth')])
-'''
+"""
 FILES = ('sml.pth', 'distance.pth', 'knn.pth')
 SLIDE = [
     '--cfg-options', 'model.test_cfg.mode=slide', 'model.test_cfg.crop_size=(10,12)', 'model.test_cfg.stride=(5,5)'
@@ -64,8 +64,10 @@ def moments(vectors: np.ndarray, classes: np.ndarray) -> dict:
     """Counts, means and summed scatter of each class, from all vectors (M, D) at once."""
     groups = [vectors[classes == index].astype(np.float64) for index in range(2)]
     means = [group.mean(0) for group in groups]
-    return dict(counts=np.array([len(group) for group in groups]), means=np.array(means),
-                rest=[group - mean for group, mean in zip(groups, means)])
+    return dict(
+        counts=np.array([len(group) for group in groups]),
+        means=np.array(means),
+        rest=[group - mean for group, mean in zip(groups, means)])
 
 
 def read(path: str) -> dict:
@@ -135,9 +137,8 @@ def test_file_says_what_it_belongs_to_and_is_tested_with(job, load_tool, forget_
     content = read('sml.pth')
     assert content['type'] == 'SML' and content['classes'] == ['road', 'rest'] and content['num_images'] == 3
     assert content['config'] == str(job.config) and len(content['fingerprint']) == 64
-    (job.folder / 'test.py').write_text(
-        "_base_ = './leaf.py'\n"
-        "test_evaluator = dict(_delete_=True, type='AnomalyMetric', prefix='Tiny')\n")
+    (job.folder / 'test.py').write_text("_base_ = './leaf.py'\n"
+                                        "test_evaluator = dict(_delete_=True, type='AnomalyMetric', prefix='Tiny')\n")
 
     def test(checkpoint: Path) -> dict:
         forget_runs()
@@ -193,8 +194,7 @@ def test_interrupted_run_goes_on(job, monkeypatch, capsys) -> None:
         with pytest.raises(KeyboardInterrupt):
             job.fit('--save-every', '2')
     assert os.path.isfile('sml.pth.partial0') and not os.path.isfile('sml.pth')
-    for options, match in ((['--max-images', '4'], 'differs in: images'),
-                           (SLIDE, 'differs in: model'),
+    for options, match in ((['--max-images', '4'], 'differs in: images'), (SLIDE, 'differs in: model'),
                            (['--cfg-options', 'model.scores.2.layer=decode_head.convs.0.conv'], 'differs in: scores')):
         with pytest.raises(ValueError, match=f'sml.pth.partial0 is of an interrupted run that {match}: .*--restart'):
             job.fit(*options)
@@ -218,11 +218,18 @@ def test_two_processes_fit_what_one_does(job) -> None:
         port = str(sock.getsockname()[1])
     env = {**os.environ, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     env.pop('LOCAL_RANK', None)
-    process = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', port,
-         str(ROOT / 'tools/fit_scores.py'), str(job.config), str(job.checkpoint), '--launcher', 'pytorch',
-         '--save-every', '1'],
-        cwd=job.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    process = subprocess.run([
+        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', port,
+        str(ROOT / 'tools/fit_scores.py'),
+        str(job.config),
+        str(job.checkpoint), '--launcher', 'pytorch', '--save-every', '1'
+    ],
+                             cwd=job.folder,
+                             env=env,
+                             stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT,
+                             text=True,
+                             timeout=300)
     assert process.returncode == 0, process.stdout
     assert_states_equal(job.folder, whole)
     assert not list(job.folder.glob('*partial*'))
@@ -246,8 +253,8 @@ def test_fit_dataloader_takes_precedence(job, capsys) -> None:
     (['--out', 'a.pth', './a.pth', 'b.pth'], ValueError, 'need files of their own'),
     (['--out', 'a.pth', 'data', 'b.pth'], ValueError, 'data is a folder'),
     (['--cfg-options', 'model.scores=["msp"]'], ValueError, 'has no fitted score'),
-    (['--cfg-options', 'test_dataloader.dataset.pipeline.1.type=LoadAnomalyAnnotations'], ValueError,
-     'loads anomaly labels: add a fit_dataloader'),
+    (['--cfg-options', 'test_dataloader.dataset.pipeline.1.type=LoadAnomalyAnnotations'
+      ], ValueError, 'loads anomaly labels: add a fit_dataloader'),
     (['--max-images', '0'], SystemExit, ''),
 ])
 def test_wrong_requests_are_refused(job, options, error, match) -> None:
@@ -284,9 +291,12 @@ def test_data_of_other_kinds_is_refused(job, loader, match) -> None:
 
 @pytest.mark.parametrize('crop_size', ['[10,12]', '[16,16]'])  # six windows, one window
 def test_models_that_infer_in_their_own_way_are_refused(job, monkeypatch, crop_size) -> None:
+
     def four_quarters(self, inputs: torch.Tensor, metas: list) -> torch.Tensor:
-        rows = [torch.cat([self.encode_decode(part, metas) for part in row.chunk(2, dim=3)], dim=3)
-                for row in inputs.chunk(2, dim=2)]
+        rows = [
+            torch.cat([self.encode_decode(part, metas) for part in row.chunk(2, dim=3)], dim=3)
+            for row in inputs.chunk(2, dim=2)
+        ]
         return torch.cat(rows, dim=2)
 
     monkeypatch.setattr(AnomalySegmentor, 'slide_inference', four_quarters)

@@ -65,8 +65,10 @@ class TestImages:
         threshold = float(np.median(expected['0'].anomaly_scores))
         infer(tiny / 'photos', *ALL, '--threshold', threshold, '--min-area', 4)
         kinds = dict(heatmap='png', overlay='png', scores='npy')
-        assert files(infer.out) == ['boxes.json', *(f'{kind}/{name}.{ending}' for kind, ending in kinds.items()
-                                                    for name in '012'), 'settings.json']
+        assert files(infer.out) == [
+            'boxes.json', *(f'{kind}/{name}.{ending}' for kind, ending in kinds.items() for name in '012'),
+            'settings.json'
+        ]
         content = boxes(infer.out)
         assert (content['score'], content['threshold'], content['min_area']) == ('logit_margin', threshold, 4)
         for name, result in expected.items():
@@ -131,8 +133,9 @@ class TestImages:
         assert files(infer.out / 'scores') == ['0.npy', '1.npy']
         assert np.load(infer.out / 'scores/0.npy').dtype == np.float16
         infer(f'{tiny}/[fr]*/*/1.*g', '--save', 'scores', '--score-dtype', 'float16')
-        assert files(infer.out / 'scores') == ['0.npy', '1.npy', 'fishyscapes/labels/1.npy',
-                                               'fishyscapes/original/1.npy', 'road_anomaly/frames/1.npy']
+        assert files(infer.out / 'scores') == [
+            '0.npy', '1.npy', 'fishyscapes/labels/1.npy', 'fishyscapes/original/1.npy', 'road_anomaly/frames/1.npy'
+        ]
 
     def test_colours_of_a_range(self, infer, tiny, expected) -> None:
         infer(tiny / 'photos/0.jpg', '--save', 'heatmap', '--heat-range', -3, 3)
@@ -145,8 +148,10 @@ class TestVideos:
     def test_pictures_scores_and_boxes(self, infer, tiny, capsys) -> None:
         infer(tiny / 'drive.mp4', *ALL, '--threshold', 0, '--batch-size', 2)
         assert 'drive: 3 frames' in capsys.readouterr().out
-        assert files(infer.out) == ['boxes.json', 'heatmap/drive.mp4', 'overlay/drive.mp4', 'scores/drive/000000.npy',
-                                    'scores/drive/000001.npy', 'scores/drive/000002.npy', 'settings.json']
+        assert files(infer.out) == [
+            'boxes.json', 'heatmap/drive.mp4', 'overlay/drive.mp4', 'scores/drive/000000.npy',
+            'scores/drive/000001.npy', 'scores/drive/000002.npy', 'settings.json'
+        ]
         for kind in ('overlay', 'heatmap'):
             capture = cv2.VideoCapture(str(infer.out / kind / 'drive.mp4'))
             assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (5, 3)
@@ -242,6 +247,7 @@ class TestErrors:
 
     @pytest.fixture(autouse=True)
     def no_model(self, infer, monkeypatch):
+
         def build(*args, **kwargs):
             pytest.fail('the model was built')
 
@@ -271,13 +277,14 @@ class TestErrors:
 
     def test_options(self, infer, tiny, capsys) -> None:
         image = tiny / 'photos/0.jpg'
-        for options, message in (
-            (['--save', 'boxes'], '--save boxes needs'),
-            (['--threshold', '1', '--calibrate', 'x'], 'comes from one of'),
-            (['--target-fpr', '0.1'], '--target-fpr needs --calibrate'),
-            (['--calibrate', 'x', '--target-fpr', '5'], 'must be between 0 and 1'),
-            (['--heat-range', '5'], '--heat-range: heat_range must be'),
-            (['--min-area', '0'], '--min-area must be positive')):
+        for options, message in ((['--save', 'boxes'], '--save boxes needs'), (['--threshold', '1', '--calibrate',
+                                                                                'x'], 'comes from one of'),
+                                 (['--target-fpr', '0.1'],
+                                  '--target-fpr needs --calibrate'), (['--calibrate', 'x', '--target-fpr',
+                                                                       '5'], 'must be between 0 and 1'),
+                                 (['--heat-range',
+                                   '5'], '--heat-range: heat_range must be'), (['--min-area',
+                                                                                '0'], '--min-area must be positive')):
             with pytest.raises(SystemExit):
                 infer(image, *options)
             assert message in capsys.readouterr().err

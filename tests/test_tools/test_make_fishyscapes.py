@@ -1,7 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import cv2
 import numpy as np
@@ -54,8 +54,8 @@ def read(path: Path) -> np.ndarray:
 
 def test_static_is_the_image_plus_the_overlay(data: Path, load_tool: Callable, capsys) -> None:
     run(load_tool, 'cityscapes', 'fs_val_v3', 'Static')
-    assert sorted(path.name for path in (data / 'Static/original').iterdir()) == [
-        f'{i:04d}_{CITY[i]}.png' for i in range(2)]
+    assert sorted(path.name
+                  for path in (data / 'Static/original').iterdir()) == [f'{i:04d}_{CITY[i]}.png' for i in range(2)]
     for i, name in enumerate(CITY):
         image = cv2.imread(str(data / f'cityscapes/{name.split("_")[0]}/{name}_leftImg8bit.png'))[..., ::-1].astype(int)
         overlay = np.load(data / f'fs_val_v3/{i:04d}_{name}_rgb.npz')['rgb'].astype(int)
@@ -71,8 +71,7 @@ def test_samples_are_those_of_the_downloads(data: Path, load_tool: Callable, ima
     run(load_tool, images, labels, 'out')
     settings = dict(data_root=str(data), pipeline=PIPELINE, test_mode=True)
     made = FishyscapesDataset(**dict(settings, data_root=str(data / 'out')))
-    official = FishyscapesDataset(
-        layout='official', data_prefix=dict(img_path=images, seg_map_path=labels), **settings)
+    official = FishyscapesDataset(layout='official', data_prefix=dict(img_path=images, seg_map_path=labels), **settings)
     assert len(made) == len(official) == 2
     for i in range(2):
         assert made[i]['inputs'].equal(official[i]['inputs'])
@@ -112,6 +111,7 @@ def test_an_interrupted_run_goes_on(data: Path, load_tool: Callable, capsys) -> 
     output = capsys.readouterr().out
     assert '1 of 2 images' in output and '1 were there already' in output and 'has 100 images' in output
     assert sorted(path.relative_to(data / 'out').as_posix() for path in (data / 'out').rglob('*.*')) == [
-        'fishyscapes.json', *(f'{kind}/{i:04d}_{LAF[i]}.png' for kind in ('labels', 'original') for i in range(2))]
+        'fishyscapes.json', *(f'{kind}/{i:04d}_{LAF[i]}.png' for kind in ('labels', 'original') for i in range(2))
+    ]
     run(load_tool, 'laf', 'fs_laf', 'out', '--overwrite')
     assert first.stat().st_mtime_ns > before

@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,8 +35,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         generator = MODELS.build(Config.fromfile(folder / 'generator.py', import_custom_modules=False).model.generator)
     torch.save(dict(state_dict={f'generator.{k}': v for k, v in generator.state_dict().items()}), folder / 'g.pth')
     frozen = dict(
-        type='FrozenMaps', segmenter=dict(config='nowhere.py', checkpoint='nowhere.pth'), uncertainty=False,
-        generator=dict(config=str(folder / 'generator.py'), checkpoint=str(folder / 'g.pth')), generator_size=(32, 64))
+        type='FrozenMaps',
+        segmenter=dict(config='nowhere.py', checkpoint='nowhere.pth'),
+        uncertainty=False,
+        generator=dict(config=str(folder / 'generator.py'), checkpoint=str(folder / 'g.pth')),
+        generator_size=(32, 64))
     (folder / 'config.py').write_text(f"custom_imports = dict(imports=['mgcda'])\nmodel = dict(frozen={frozen!r})")
     return folder / 'config.py'
 
@@ -51,8 +55,10 @@ def whole_config(config: Path) -> Path:
     segmenter.decode_head.conv_seg.weight.data *= 300  # classes that differ from pixel to pixel
     torch.save(dict(state_dict=segmenter.state_dict()), folder / 's.pth')
     frozen = Config.fromfile(config).model.frozen.to_dict()
-    frozen.update(segmenter=dict(config=str(folder / 'segmenter.py'), checkpoint=str(folder / 's.pth')),
-                  segmenter_size=(64, 128), uncertainty=True)
+    frozen.update(
+        segmenter=dict(config=str(folder / 'segmenter.py'), checkpoint=str(folder / 's.pth')),
+        segmenter_size=(64, 128),
+        uncertainty=True)
     (folder / 'whole.py').write_text(f"custom_imports = dict(imports=['mgcda'])\nmodel = dict(frozen={frozen!r})")
     return folder / 'whole.py'
 
@@ -73,7 +79,7 @@ def read(path: Path) -> np.ndarray:
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-def contents(out: Path) -> Dict[str, bytes]:
+def contents(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob('*')) if path.is_file()}
 
 
@@ -81,12 +87,20 @@ def test_maps_and_labels_are_what_a_composite_data_set_reads(toy_root: Path, tmp
     root, out = toy_root / 'cityscapes', tmp_path / 'swapped'
     printed = make(root, out)
     assert 'objects: *_gtFine_instanceIds.png' in printed and '6 of 6 images' in printed
-    dataset = DATASETS.build(dict(
-        type='CompositeDataset', domain=0, maps_root=str(out), map_kinds=KINDS,
-        data_prefix=dict(img_path=str(root / 'leftImg8bit/train'), seg_map_path=str(out / 'labels')),
-        pipeline=[dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'),
-                  dict(type='LoadDissimilarityMaps', kinds=KINDS), dict(type='ResizeDissimilarityInputs'),
-                  dict(type='PackDissimilarityInputs')]))
+    dataset = DATASETS.build(
+        dict(
+            type='CompositeDataset',
+            domain=0,
+            maps_root=str(out),
+            map_kinds=KINDS,
+            data_prefix=dict(img_path=str(root / 'leftImg8bit/train'), seg_map_path=str(out / 'labels')),
+            pipeline=[
+                dict(type='LoadImage'),
+                dict(type='LoadAnomalyAnnotations'),
+                dict(type='LoadDissimilarityMaps', kinds=KINDS),
+                dict(type='ResizeDissimilarityInputs'),
+                dict(type='PackDissimilarityInputs')
+            ]))
     assert len(dataset) == 6
     num_swapped = 0
     for sample in (dataset[i] for i in range(6)):
@@ -239,8 +253,10 @@ def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) ->
         make(toy_root / 'cityscapes', tmp_path / 'out', '--cfg-options',
              'model.frozen.generator.checkpoint=nowhere.pth')
     assert not (tmp_path / 'out').exists()
-    for wrong in (['--fraction', 2], ['--fraction', 0], ['--void-ids', 4], ['--recipe', 'synboost', '--void-ids', 7],
-                  ['--normal-ids', 7], ['--recipe', 'synboost', '--normal-ids', 5]):
+    for wrong in (['--fraction', 2], ['--fraction', 0], ['--void-ids',
+                                                         4], ['--recipe', 'synboost', '--void-ids',
+                                                              7], ['--normal-ids',
+                                                                   7], ['--recipe', 'synboost', '--normal-ids', 5]):
         with pytest.raises(SystemExit):
             make(toy_root / 'cityscapes', tmp_path / 'out', *wrong)
     root = tmp_path / 'cityscapes'
@@ -254,8 +270,13 @@ def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) ->
 def run_tool(*arguments: Any) -> str:
     env = {**os.environ, 'PYTHONPATH': 'projects', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     env.pop('LOCAL_RANK', None)
-    process = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env=env, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, timeout=600)
+    process = subprocess.run([sys.executable, *map(str, arguments)],
+                             cwd=ROOT,
+                             env=env,
+                             stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT,
+                             text=True,
+                             timeout=600)
     assert process.returncode == 0, process.stdout[-5000:]
     return process.stdout
 
@@ -277,10 +298,12 @@ def test_swapped_maps_train_a_network_that_is_tested(generator: str, name: str, 
     """Frozen networks, swapped maps, training and test, each by its tool and its config."""
     root, out, config = toy_root / 'cityscapes', tmp_path / 'swapped', f'configs/toy/{name}.py'
     synboost = name == 'synboost'
-    no_workers = [f'{part}_dataloader.{option}' for part in ('train', 'val', 'test')
-                  for option in ('num_workers=0', 'persistent_workers=False')]
+    no_workers = [
+        f'{part}_dataloader.{option}' for part in ('train', 'val', 'test')
+        for option in ('num_workers=0', 'persistent_workers=False')
+    ]
 
-    def train(name: str, options: List[str]) -> Path:
+    def train(name: str, options: list[str]) -> Path:
         work = tmp_path / name
         run_tool('tools/train.py', f'configs/toy/{name}.py', '--work-dir', work, '--cfg-options', *options)
         return Path((work / 'last_checkpoint').read_text())
@@ -288,10 +311,11 @@ def test_swapped_maps_train_a_network_that_is_tested(generator: str, name: str, 
     short = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2', *no_workers]
     short += [f'{part}_dataloader.dataset.data_root={root}' for part in ('train', 'val', 'test')]
     segmenter = train('segmenter', [*short, 'model.data_preprocessor.size=(64,128)'])
-    frozen = [f'model.frozen.segmenter.checkpoint={segmenter}',
-              f'model.frozen.generator.checkpoint={train(generator, short)}',
-              'model.frozen.segmenter_size=(64,128)', 'model.frozen.generator_size=(64,128)',
-              'model.work_size=(64,128)']
+    frozen = [
+        f'model.frozen.segmenter.checkpoint={segmenter}',
+        f'model.frozen.generator.checkpoint={train(generator, short)}', 'model.frozen.segmenter_size=(64,128)',
+        'model.frozen.generator_size=(64,128)', 'model.work_size=(64,128)'
+    ]
     recipe = ['--recipe', 'synboost'] if synboost else []
     run_tool(TOOL, config, root, out, '--workers', 0, *recipe, '--cfg-options', *frozen)
     datasets, tests = 'train_dataloader.dataset.datasets', [toy_root / 'road_anomaly', toy_root / 'fishyscapes']
@@ -302,15 +326,21 @@ def test_swapped_maps_train_a_network_that_is_tested(generator: str, name: str, 
         f'{swapped}.data_prefix.img_path={root}/leftImg8bit/train', f'{swapped}.data_prefix.seg_map_path={out}/labels',
         f'{swapped}.maps_root={out}'
     ]
-    options += [f'{part}_dataloader.dataset.datasets.{i}.data_root={test}'
-                for part in (['test'] if synboost else ['val', 'test']) for i, test in enumerate(tests)]
+    options += [
+        f'{part}_dataloader.dataset.datasets.{i}.data_root={test}'
+        for part in (['test'] if synboost else ['val', 'test']) for i, test in enumerate(tests)
+    ]
     if synboost:  # any five maps will do for the images as they are
-        options += [f'{datasets}.0.data_root={root}', f'{datasets}.0.maps_root={out}',
-                    f'val_dataloader.dataset.data_root={root}']
+        options += [
+            f'{datasets}.0.data_root={root}', f'{datasets}.0.maps_root={out}',
+            f'val_dataloader.dataset.data_root={root}'
+        ]
     checkpoint = train(name, options)
     run_tool('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test', '--cfg-options', *options)
     results = json.loads(max((tmp_path / 'test').glob('*/*.json')).read_text())
     scores = ('logit_margin/', 'SynBoostEnsemble/') if synboost else ('', )
-    values = [results[f'{test}/{score}{metric}'] for test in ('ToyRoadAnomaly', 'ToyFishyscapes')
-              for score in scores for metric in ('AP', 'FPR95', 'AUROC')]
+    values = [
+        results[f'{test}/{score}{metric}'] for test in ('ToyRoadAnomaly', 'ToyFishyscapes') for score in scores
+        for metric in ('AP', 'FPR95', 'AUROC')
+    ]
     assert all(0 <= value <= 100 for value in values)

@@ -19,7 +19,10 @@ def files(tmp_path_factory) -> list:
         curve = PixelCurve('exact')
         curve.update(rng.normal(size=labels.size) + margin * labels, labels)
         data_set = dict(
-            num_images=1, num_normal=curve.num_normal, num_anomaly=curve.num_anomaly, metrics=curve.compute(),
+            num_images=1,
+            num_normal=curve.num_normal,
+            num_anomaly=curve.num_anomaly,
+            metrics=curve.compute(),
             curve=curve.curve())
         without = {key: value for key, value in data_set.items() if key != 'curve'}
         write_results(

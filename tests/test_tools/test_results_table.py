@@ -36,17 +36,22 @@ def files(tmp_path) -> list:
             protocol='fishyscapes',
             mode='streaming',
             data_sets=dict(
-                RoadAnomaly=data_set(AP=1 / 3, AP_lower=0.32, AP_upper=0.36, FPR95=50.004, FPR95_lower=50.004,
-                                     FPR95_upper=50.005, F1=10.),
+                RoadAnomaly=data_set(
+                    AP=1 / 3,
+                    AP_lower=0.32,
+                    AP_upper=0.36,
+                    FPR95=50.004,
+                    FPR95_lower=50.004,
+                    FPR95_upper=50.005,
+                    F1=10.),
                 FS_Static=data_set(AP=99.999, FPR95=math.nan, sIoU=3.25))))
-    write_results(
-        tmp_path / 'theirs.json',
-        dict(protocol='pebal', mode='exact', data_sets=dict(RoadAnomaly=data_set(AP=20., FPR95=1.))))
+    write_results(tmp_path / 'theirs.json',
+                  dict(protocol='pebal', mode='exact', data_sets=dict(RoadAnomaly=data_set(AP=20., FPR95=1.))))
     return [tmp_path / 'ours/results.json', tmp_path / 'theirs.json']
 
 
 def test_markdown(table, files) -> None:
-    assert table(*files) == '''\
+    assert table(*files) == """\
 | method | protocol, mode | RoadAnomaly AP / FPR95 | FS_Static AP / FPR95 |
 |---|---|---|---|
 | ours | fishyscapes, streaming | 0.33 ±0.02 / 50.00 | 100.00 / – |
@@ -55,15 +60,15 @@ def test_markdown(table, files) -> None:
 RoadAnomaly has 60 images, but 1 were used for ours, theirs: these results do not compare with others.
 
 FS_Static has 30 images, but 1 were used for ours: these results do not compare with others.
-'''
-    assert table(*files, '--names', 'A', 'B', '--metrics', 'sIoU') == '''\
+"""
+    assert table(*files, '--names', 'A', 'B', '--metrics', 'sIoU') == """\
 | method | protocol, mode | FS_Static sIoU |
 |---|---|---|
 | A | fishyscapes, streaming | 3.25 |
 | B | pebal, exact | – |
 
 FS_Static has 30 images, but 1 were used for A: these results do not compare with others.
-'''
+"""
 
 
 def test_miou_is_a_column_where_there_is_any(table, files, tmp_path) -> None:
@@ -140,26 +145,27 @@ def seeds(tmp_path) -> list:
     """Results of three seeds of one method, and of another method."""
     for name, ap in dict(a=10., b=13., c=16., other=12.).items():
         entry = dict(num_images=60, num_normal=5, num_anomaly=5, metrics=dict(AP=ap, AP_lower=ap, AP_upper=ap))
-        write_results(tmp_path / f'{name}.json', dict(
-            protocol='fishyscapes', mode='streaming', data_sets=dict(RoadAnomaly=entry)))
+        write_results(tmp_path / f'{name}.json',
+                      dict(protocol='fishyscapes', mode='streaming', data_sets=dict(RoadAnomaly=entry)))
     return [tmp_path / f'{name}.json' for name in ('a', 'b', 'c', 'other')]
 
 
 def test_files_of_one_name_are_runs_of_one_method(table, seeds) -> None:
     names = ('--names', 'ours', 'ours', 'ours', 'other')
-    assert table(*seeds, *names) == '''\
+    assert table(*seeds, *names) == """\
 | method | protocol, mode | RoadAnomaly AP |
 |---|---|---|
 | ours (3 runs) | fishyscapes, streaming | 13.00 ±3.00 |
 | other | fishyscapes, streaming | 12.00 |
 
 Of several runs: mean ± standard deviation.
-'''
+"""
     rows = list(csv.DictReader(io.StringIO(table(*seeds, *names, '--format', 'csv'))))
-    assert [(row['runs'], row['RoadAnomaly/AP'], row['RoadAnomaly/AP/std']) for row in rows] == [
-        ('3', '13.0', '3.0'), ('1', '12.0', '')]
+    assert [(row['runs'], row['RoadAnomaly/AP'], row['RoadAnomaly/AP/std']) for row in rows] == [('3', '13.0', '3.0'),
+                                                                                                 ('1', '12.0', '')]
     ours, other = json.loads(table(*seeds, *names, '--format', 'json'))
-    assert (ours['runs'], ours['values'], ours['std']) == (3, dict(RoadAnomaly=dict(AP=13)), dict(RoadAnomaly=dict(AP=3)))
+    assert (ours['runs'], ours['values'], ours['std']) == (3, dict(RoadAnomaly=dict(AP=13)),
+                                                           dict(RoadAnomaly=dict(AP=3)))
     assert 'runs' not in other and 'std' not in other
 
 

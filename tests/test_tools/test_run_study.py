@@ -3,11 +3,10 @@ import json
 import multiprocessing
 import os
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List
 
 import pytest
 import torch
@@ -230,8 +229,10 @@ class TestStudyFile:
         stage = load_tool('tools/study_utils.py').Stage
 
         def fingerprints(**more) -> set:
-            return {stage('train', (), Config(dict(more, val_cfg=dict(type=kind)))).fingerprint()['config']
-                    for kind in ('A', 'B')}
+            return {
+                stage('train', (), Config(dict(more, val_cfg=dict(type=kind)))).fingerprint()['config']
+                for kind in ('A', 'B')
+            }
 
         assert len(fingerprints()) == len(fingerprints(param_scheduler=[{key: None}])) == 1
         assert len(fingerprints(param_scheduler=[{key: 'AP'}])) == 2
@@ -252,7 +253,8 @@ class TestStudyFile:
         stage = utils.Stage('train', ('tools/train.py', 'c.py', '--work-dir', 'w', '--cfg-options', 'a=1'))
         assert pool._command(stage, ['2', '3']) == [
             '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'tools/train.py', 'c.py', '--work-dir',
-            'w', '--launcher', 'pytorch', '--cfg-options', 'a=1']
+            'w', '--launcher', 'pytorch', '--cfg-options', 'a=1'
+        ]
         assert pool._environment(['2', '3'])['CUDA_VISIBLE_DEVICES'] == '2,3'
 
     @pytest.mark.parametrize(
@@ -285,7 +287,7 @@ class TestCheckpoints:
         assert find('a/file.pth') == 'a/file.pth' and find('runs of today/a.pth') == 'runs of today/a.pth'
 
 
-def table_of(folder: str) -> List[str]:
+def table_of(folder: str) -> list[str]:
     return Path(folder, 'study.md').read_text().splitlines()
 
 
@@ -302,9 +304,10 @@ def test_table_of_what_is_done(study, load_tool) -> None:
     Path('other.py').write_text('test_cfg = 2\n')
     changed = "work/changed holds the test of another 'Changed': its config has changed since"
     assert f'[Changed] is left out of the table: {changed}' in study(content, '--only', 'Scores')
-    assert table_of('work') == ['| method | protocol, mode | A AP |', '|---|---|---|',
-                                '| Scores: energy | fishyscapes, exact | 50.00 |',
-                                '| Scores: msp | fishyscapes, exact | 50.00 |']
+    assert table_of('work') == [
+        '| method | protocol, mode | A AP |', '|---|---|---|', '| Scores: energy | fishyscapes, exact | 50.00 |',
+        '| Scores: msp | fishyscapes, exact | 50.00 |'
+    ]
     assert changed in study(content, '--list')
 
 
@@ -312,8 +315,10 @@ def test_table_of_what_is_done(study, load_tool) -> None:
 def test_seeds_are_trained_tested_and_put_in_a_table(study, tmp_path: Path) -> None:
     config = write_tiny_mgcda(tmp_path)
     Path('longer.py').write_text(f"_base_ = '{config}'\n")
-    rows = [dict(name='Tiny', config=str(config), seeds=[0, 1], options={'train_cfg.max_iters': 2}),
-            dict(name='Longer', config='longer.py', options={'train_cfg.max_iters': 3})]
+    rows = [
+        dict(name='Tiny', config=str(config), seeds=[0, 1], options={'train_cfg.max_iters': 2}),
+        dict(name='Longer', config='longer.py', options={'train_cfg.max_iters': 3})
+    ]
     content = dict(work_dir='work', rows=rows, metrics=['AP', 'AUROC'])
     out = study(content, '--only', 'Tiny')
     assert '[Tiny seed 1] test done in' in out and '[Longer' not in out

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any
 
 import mmseg
 import pytest
@@ -47,11 +48,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def roots(part: str, folders: Sequence[Path]) -> List[str]:
+def roots(part: str, folders: Sequence[Path]) -> list[str]:
     return [f'{part}_dataloader.dataset.datasets.{i}.data_root={folder}' for i, folder in enumerate(folders)]
 
 
-def toy_options(data: Path) -> List[str]:
+def toy_options(data: Path) -> list[str]:
     toy = data / 'toy'
     tests = [toy / 'road_anomaly', toy / 'fishyscapes']
     return [
@@ -61,7 +62,7 @@ def toy_options(data: Path) -> List[str]:
     ]
 
 
-def cityscapes_options(data: Path) -> List[str]:
+def cityscapes_options(data: Path) -> list[str]:
     tests = [data / 'fishyscapes/LostAndFound', data / 'fishyscapes/Static', data / 'road_anomaly']
     return [
         *TINY, *NO_WORKERS, *NO_DOWNLOADS, *roots('train', [data / 'cityscapes', data / 'anomaly_mix']),
@@ -71,14 +72,14 @@ def cityscapes_options(data: Path) -> List[str]:
     ]
 
 
-def read_results(work_dir: Path) -> Dict[str, Any]:
+def read_results(work_dir: Path) -> dict[str, Any]:
     """What the last run of a test wrote beside its log."""
     files = [path for path in work_dir.glob('*/*.json') if path.parent.name == path.stem]
     assert files
     return json.loads(max(files).read_text())
 
 
-def assert_in_percent(results: Dict[str, Any], benchmarks: Sequence[str]) -> None:
+def assert_in_percent(results: dict[str, Any], benchmarks: Sequence[str]) -> None:
     for name in benchmarks:
         for metric in METRICS:
             assert 0 <= results[f'{name}/{metric}'] <= 100

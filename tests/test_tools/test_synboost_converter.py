@@ -45,9 +45,11 @@ def published():
 
 
 def build():
-    return MODELS.build(ConfigDict(
-        type='DissimilaritySegmentor', backbone=dict(type='VGGPyramid'),
-        decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512)))).eval()
+    return MODELS.build(
+        ConfigDict(
+            type='DissimilaritySegmentor',
+            backbone=dict(type='VGGPyramid'),
+            decode_head=dict(type='DissimilarityDecodeHead', in_channels=(64, 128, 256, 512)))).eval()
 
 
 def published_forward(state, image, synthesis, semantic, uncertainty):
@@ -81,10 +83,10 @@ def published_forward(state, image, synthesis, semantic, uncertainty):
     of_image, of_synthesis = vgg(image), vgg(synthesis)
     of_semantic, of_prior = encoder('semantic_encoder', semantic), encoder('prior_encoder', uncertainty)
     x = None
-    for level, first, refine, up, fusion in ((3, 'conv1', 'conv2', 'tconv1', 'conv7'),
-                                             (2, 'conv12', 'conv13', 'tconv3', 'conv8'),
-                                             (1, 'conv3', 'conv4', 'tconv2', 'conv9'),
-                                             (0, 'conv5', 'conv6', None, 'conv10')):
+    for level, first, refine, up, fusion in ((3, 'conv1', 'conv2', 'tconv1', 'conv7'), (2, 'conv12', 'conv13', 'tconv3',
+                                                                                        'conv8'),
+                                             (1, 'conv3', 'conv4', 'tconv2', 'conv9'), (0, 'conv5', 'conv6', None,
+                                                                                        'conv10')):
         a, b = of_image[level], of_synthesis[level]
         fused = conv(fusion, torch.cat([a, b, of_semantic[level]], 1)) * of_prior[level]
         parts = [(a * b).sum(1, keepdim=True), fused]

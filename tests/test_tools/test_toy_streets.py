@@ -11,10 +11,10 @@ import pytest
 from pycocotools.coco import COCO
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'dataset_converters'))
-import toy_drawing.anomalies as anomalies  # noqa: E402
-import toy_drawing.street_things as street_things  # noqa: E402
-import toy_streets  # noqa: E402
-from toy_drawing import OBJECTS, draw_street  # noqa: E402
+import toy_drawing.anomalies as anomalies
+import toy_drawing.street_things as street_things
+import toy_streets
+from toy_drawing import OBJECTS, draw_street
 
 SMALL = dict(num_train=4, num_val=2, num_objects=8, num_test=7, size=(64, 128), progress=False)
 TRAIN_IDS = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33}
@@ -23,8 +23,10 @@ INSTANCE_IDS = {24, 25, 26, 27, 28, 30, 31, 32, 33}
 
 
 def digests(root):
-    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(root.rglob('*')) if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob('*')) if path.is_file()
+    }
 
 
 def read(path):
@@ -66,8 +68,10 @@ def test_cityscapes_pairs_and_values(toy, split, count):
 
 
 def test_streets_show_the_void_classes_and_all_frequent_classes():
-    seen = [set(np.unique(toy_streets._label_ids(draw_street(np.random.default_rng([5, i]), (64, 128))[1])))
-            for i in range(40)]
+    seen = [
+        set(np.unique(toy_streets._label_ids(draw_street(np.random.default_rng([5, i]), (64, 128))[1])))
+        for i in range(40)
+    ]
     for void in (4, 5):
         assert 10 <= sum(void in values for values in seen) <= 36
     assert TRAIN_IDS - {31, 32} <= set.union(*seen)
@@ -124,10 +128,9 @@ def test_fishyscapes_layout(toy):
 
 
 def test_kinds_of_anomalies_are_drawn_nowhere_else():
-    known = [thing.draw for table in (street_things.STATIC, street_things.DYNAMIC, OBJECTS)
-             for thing in table.values()]
-    road, cargo = ({thing.draw for thing in table.values()} for table in (anomalies.ROAD_ANOMALIES,
-                                                                          anomalies.LOST_CARGO))
+    known = [thing.draw for table in (street_things.STATIC, street_things.DYNAMIC, OBJECTS) for thing in table.values()]
+    road, cargo = ({thing.draw
+                    for thing in table.values()} for table in (anomalies.ROAD_ANOMALIES, anomalies.LOST_CARGO))
     assert len(road) >= 8 and len(cargo) >= 8
     assert not road & cargo and not (road | cargo) & set(known)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any
 
 import mmseg
 import pytest
@@ -50,7 +50,7 @@ def trained(tmp_path_factory) -> Path:
     return folder / 'work/epoch_1.pth'
 
 
-def start(arguments: List[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess:
+def start(arguments: list[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess:
     env = {**os.environ, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1', **environment}
     env.pop('LOCAL_RANK', None)
     command = [str(argument) for argument in (sys.executable, *arguments)]
@@ -141,8 +141,7 @@ class TestRuns:
             CUDA_VISIBLE_DEVICES='',
             OMP_NUM_THREADS='1')
         for arguments in (['dist_train.sh', run.config, '2', '--work-dir', run.work, '--cfg-options',
-                           *TINY], ['dist_test.sh', run.config, run.work / 'epoch_1.pth', '2', '--work-dir',
-                                    run.work]):
+                           *TINY], ['dist_test.sh', run.config, run.work / 'epoch_1.pth', '2', '--work-dir', run.work]):
             process = subprocess.run(['bash', *map(str, [ROOT / 'tools' / arguments[0], *arguments[1:]])],
                                      env={
                                          **os.environ,

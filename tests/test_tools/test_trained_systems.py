@@ -3,9 +3,10 @@
 
 It is held against it on ToyFishyscapes: objects of kinds, in streets of a style, that no training has seen.
 """
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, load_tool: Callable[[str], Mod
         work = folder / f'{tool}_{name}'
         cfg.dump(work.with_suffix('.py'))
         outcome = load_tool(f'tools/{tool}.py').main(
-            [str(work.with_suffix('.py')), *map(str, arguments), '--work-dir', str(work)])
+            [str(work.with_suffix('.py')), *map(str, arguments), '--work-dir',
+             str(work)])
         return outcome if tool == 'test' else Path((work / 'last_checkpoint').read_text())
 
     return run
@@ -99,7 +101,7 @@ def segmenter(run: Callable, streets: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def untrained(run: Callable, streets: Path, segmenter: Path) -> Dict[str, float]:
+def untrained(run: Callable, streets: Path, segmenter: Path) -> dict[str, float]:
     """What the segmenter reaches with scores that need no training."""
     cfg = shrink('entropy', streets)
     cfg.model.update(score=None, scores=sorted(set(UNTRAINED.values())))
@@ -109,7 +111,7 @@ def untrained(run: Callable, streets: Path, segmenter: Path) -> Dict[str, float]
 @pytest.mark.slow
 @pytest.mark.parametrize('name', UNTRAINED)
 def test_system_beats_the_score_it_starts_from(name: str, run: Callable, streets: Path, segmenter: Path,
-                                               untrained: Dict[str, float]) -> None:
+                                               untrained: dict[str, float]) -> None:
     cfg = shrink(name, streets, NUM_ITERS)
     cfg.load_from = str(segmenter)
     trained = run('test', name, cfg, run('train', name, cfg))

@@ -4,14 +4,14 @@
     python tools/analysis_tools/anomaly_share.py configs/_base_/datasets/anomaly_mix_paste.py
     python tools/analysis_tools/anomaly_share.py configs/mgcda_cityscapes.py --num-images 500 --workers 8
 
-The share of a sample is that of its anomalous pixels in all of its pixels, ignored ones counted along, after all steps of
-the pipeline: pasting, resizing, cropping. Of the samples of each data set in the config's train_dataloader the mean, the
-median, and the 10th and 90th percentile are printed, in %. Maps are not read and need not exist.
+The share of a sample is the part of all its pixels, ignored ones included, that are anomalous after all steps of the
+pipeline: pasting, resizing, cropping. For each data set of the config's train_dataloader, the mean, the median, and
+the 10th and 90th percentiles over its samples are printed, in %. Maps are not read and need not exist.
 """
 import argparse
 import os
 import sys
-from typing import Dict, Iterator, List, Optional, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmengine.config import DictAction
@@ -22,24 +22,28 @@ from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import read_config  # noqa: E402
+from launch_utils import read_config
 
-from mgcda.datasets import AnomalyDataset, SampleKey  # noqa: E402
-from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
-from mgcda.labels import ANOMALY  # noqa: E402
+from mgcda.datasets import AnomalyDataset, SampleKey
+from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.labels import ANOMALY
 
 #: Steps that the labels do not need.
 LEFT_OUT = ('LoadDissimilarityMaps', 'PackDissimilarityInputs', 'PackSegInputs')
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Print how large a part of the training samples is anomalous')
     parser.add_argument('config', help='config with a train_dataloader')
     parser.add_argument(
-        '--num-images', type=int, default=500, help='images of each data set, drawn at random; default: 500, or all '
+        '--num-images',
+        type=int,
+        default=500,
+        help='images of each data set, drawn at random; default: 500, or all '
         'where it has fewer')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the images that are drawn and of the samples, >= 0')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the images that are drawn and of the samples, >= 0')
     parser.add_argument('--workers', type=int, default=2, help='processes that make samples')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     args = parser.parse_args(argv)
@@ -85,14 +89,14 @@ class Shares(Dataset):
         print()
 
 
-def describe(shares: Sequence[float]) -> Dict[str, float]:
+def describe(shares: Sequence[float]) -> dict[str, float]:
     """Mean, median, 10th and 90th percentile in %."""
     values = 100 * np.asarray(shares, np.float64)
     low, median, high = np.percentile(values, (10, 50, 90))
     return {'mean': values.mean(), 'median': median, '10th percentile': low, '90th percentile': high}
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
@@ -101,9 +105,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     if not cfg.get('train_dataloader'):
         raise ValueError(f'{args.config} has no train_dataloader')
-    leaves = [leaf.to_dict() if hasattr(leaf, 'to_dict') else dict(leaf)
-              for leaf in leaf_configs(cfg.train_dataloader.dataset)]
-    table: Optional[PrettyTable] = None
+    leaves = [
+        leaf.to_dict() if hasattr(leaf, 'to_dict') else dict(leaf)
+        for leaf in leaf_configs(cfg.train_dataloader.dataset)
+    ]
+    table: PrettyTable | None = None
     for dataset in map(build, leaves):
         shares = Shares(dataset, args.num_images, args.seed)
         print(f'{dataset.dataset_name}: {len(shares)} of {len(dataset)} images')
@@ -111,8 +117,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         if table is None:
             table = PrettyTable(['data set', 'domain', 'images', 'objects', *figures])
         objects = getattr(dataset, 'objects', None)
-        row: List = [dataset.dataset_name, '-' if dataset.domain is None else dataset.domain, len(shares),
-                     '-' if objects is None else len(objects)]
+        row: list = [
+            dataset.dataset_name, '-' if dataset.domain is None else dataset.domain,
+            len(shares), '-' if objects is None else len(objects)
+        ]
         table.add_row([*row, *(f'{value:.2f}' for value in figures.values())])
     print('anomalous pixels in % of all pixels of a sample, ignored ones counted along')
     print(table)

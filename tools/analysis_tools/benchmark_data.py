@@ -13,7 +13,6 @@ import os
 import sys
 import tempfile
 import time
-from typing import List
 
 import cv2
 import numpy as np
@@ -25,7 +24,7 @@ from mmseg.registry import DATASETS
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.datasets import PasteObjects, SampleKey  # noqa: E402
+from mgcda.datasets import PasteObjects, SampleKey
 
 TARGET = 0.7
 
@@ -55,8 +54,9 @@ def write_files(root: str, height: int, width: int, num_images: int = 8, num_obj
         os.makedirs(os.path.join(root, folder))
     for i in range(num_images):
         cv2.imwrite(f'{root}/leftImg8bit/train/a/{i}_leftImg8bit.png', texture(generator, height, width))
-        label = cv2.resize(generator.choice([4, 7, 11, 21, 23, 26], (24, 48)).astype(np.uint8), (width, height),
-                           interpolation=cv2.INTER_NEAREST)
+        label = cv2.resize(
+            generator.choice([4, 7, 11, 21, 23, 26], (24, 48)).astype(np.uint8), (width, height),
+            interpolation=cv2.INTER_NEAREST)
         cv2.imwrite(f'{root}/gtFine/train/a/{i}_gtFine_labelIds.png', label)
     images, annotations = [], []
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
@@ -67,8 +67,14 @@ def write_files(root: str, height: int, width: int, num_images: int = 8, num_obj
         low, high = points.min(0), points.max(0)
         images.append(dict(id=i, file_name=f'{i}.jpg', height=480, width=640))
         annotations.append(
-            dict(id=i, image_id=i, category_id=1, iscrowd=0, area=float(np.prod(high - low)) * 0.6,
-                 bbox=[*low.tolist(), *(high - low).tolist()], segmentation=[points.flatten().tolist()]))
+            dict(
+                id=i,
+                image_id=i,
+                category_id=1,
+                iscrowd=0,
+                area=float(np.prod(high - low)) * 0.6,
+                bbox=[*low.tolist(), *(high - low).tolist()],
+                segmentation=[points.flatten().tolist()]))
     with open(f'{root}/instances.json', 'w', encoding='utf-8') as file:
         json.dump(dict(images=images, annotations=annotations, categories=[dict(id=1, name='cow')]), file)
     return dict(
@@ -76,8 +82,11 @@ def write_files(root: str, height: int, width: int, num_images: int = 8, num_obj
         data_root=root,
         objects=dict(data_root=root, ann_file='instances.json', img_path='coco', cache_mb=0),
         pipeline=[
-            dict(type='LoadImage'), dict(type='LoadAnomalyAnnotations'), dict(type='PasteObjects'),
-            dict(type='ResizeDissimilarityInputs', scale=(512, 256)), dict(type='RandomFlip', prob=0.5),
+            dict(type='LoadImage'),
+            dict(type='LoadAnomalyAnnotations'),
+            dict(type='PasteObjects'),
+            dict(type='ResizeDissimilarityInputs', scale=(512, 256)),
+            dict(type='RandomFlip', prob=0.5),
             dict(type='PackDissimilarityInputs')
         ])
 
@@ -98,7 +107,7 @@ def measure(config: dict, num_samples: int) -> dict:
     plain_config['pipeline'] = [step for step in config['pipeline'] if step['type'] != 'PasteObjects']
     plain = DATASETS.build(plain_config)
     assert any(isinstance(step, PasteObjects) for step in mixed.pipeline.transforms)
-    seconds: List[List[float]] = [[], []]
+    seconds: list[list[float]] = [[], []]
     bar = ProgressBar(num_samples)
     for i in range(-2, num_samples):
         key = SampleKey(i % len(mixed), 0, abs(i))
@@ -110,9 +119,13 @@ def measure(config: dict, num_samples: int) -> dict:
             bar.update()
     mix_rate, plain_rate = (num_samples / sum(times[2:]) for times in seconds)
     return dict(
-        mix_per_second=mix_rate, plain_per_second=plain_rate, ratio=mix_rate / plain_rate,
-        median_ratio=float(np.median(seconds[1][2:]) / np.median(seconds[0][2:])), objects=len(mixed.objects),
-        images=len(mixed), samples=num_samples)
+        mix_per_second=mix_rate,
+        plain_per_second=plain_rate,
+        ratio=mix_rate / plain_rate,
+        median_ratio=float(np.median(seconds[1][2:]) / np.median(seconds[0][2:])),
+        objects=len(mixed.objects),
+        images=len(mixed),
+        samples=num_samples)
 
 
 def main() -> None:

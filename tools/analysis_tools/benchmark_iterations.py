@@ -3,8 +3,9 @@
 import argparse
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any
 
 import torch
 from benchmark_utils import wait
@@ -49,7 +50,7 @@ def make_batch(batch: int, height: int, width: int, maps: bool) -> dict:
     return dict(inputs=inputs, data_samples=samples)
 
 
-def mdat_hook(cfg: Config) -> Optional[dict]:
+def mdat_hook(cfg: Config) -> dict | None:
     """The MDATHook of a config, if it has one."""
     hooks = [*cfg.get('default_hooks', {}).values(), *cfg.get('custom_hooks', [])]
     return next((hook for hook in hooks if hook is not None and hook['type'] == 'MDATHook'), None)
@@ -71,7 +72,7 @@ class Bench:
         self._clock = time.process_time if args.cpu_time else time.perf_counter
         self._others = torch.cuda.memory_allocated(self.device) if self.device.type == 'cuda' else 0
         self.model = revert_sync_batchnorm(MODELS.build(model)).to(self.device).train()
-        self._train_only: Optional[nn.Module] = getattr(self.model, 'train_only', None)
+        self._train_only: nn.Module | None = getattr(self.model, 'train_only', None)
         optimizer = OPTIMIZERS.build(dict(optim_wrapper['optimizer'], params=list(self.model.parameters())))
         self.optim_wrapper = OPTIM_WRAPPERS.build(
             dict(
@@ -82,10 +83,16 @@ class Bench:
         hub = MessageHub.get_instance('benchmark_train')
         hub.update_info_dict(dict(iter=0, max_iters=10**6))
         self._runner = SimpleNamespace(
-            model=self.model, optim_wrapper=self.optim_wrapper, message_hub=hub, seed=0, world_size=1,
-            auto_scale_lr=None, iter=0, max_iters=10**6)
+            model=self.model,
+            optim_wrapper=self.optim_wrapper,
+            message_hub=hub,
+            seed=0,
+            world_size=1,
+            auto_scale_lr=None,
+            iter=0,
+            max_iters=10**6)
 
-    def variant(self, hook_cfg: Optional[dict], contrast: bool) -> Callable[[], None]:
+    def variant(self, hook_cfg: dict | None, contrast: bool) -> Callable[[], None]:
         """A function that runs one iteration with the given parts."""
         hook = None
         if hook_cfg is not None:
@@ -137,7 +144,7 @@ def held_bytes(iterate: Callable[[], None], model: nn.Module, optimizers: Sequen
     They are those of a whole iteration, each storage once: an upper bound of what is held at a time, but for what an
     operation takes while it runs.
     """
-    storages: Dict[int, Any] = {}  # which are held, so that no address is used twice
+    storages: dict[int, Any] = {}  # which are held, so that no address is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -163,9 +170,9 @@ def held_bytes(iterate: Callable[[], None], model: nn.Module, optimizers: Sequen
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def seconds_in_turns(variants: Dict[str, Callable[[], float]], warmup: int, rounds: int) -> Dict[str, List[float]]:
+def seconds_in_turns(variants: dict[str, Callable[[], float]], warmup: int, rounds: int) -> dict[str, list[float]]:
     """Times of each variant, whose function runs one iteration and returns its seconds; they take turns."""
-    seconds: Dict[str, List[float]] = {name: [] for name in variants}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(warmup + rounds):
         for name, time_once in variants.items():
             duration = time_once()
@@ -174,8 +181,10 @@ def seconds_in_turns(variants: Dict[str, Callable[[], float]], warmup: int, roun
     return seconds
 
 
-def print_table(title: str, args: argparse.Namespace, seconds: Dict[str, List[float]],
-                megabytes: Optional[Dict[str, float]] = None) -> Dict[str, float]:
+def print_table(title: str,
+                args: argparse.Namespace,
+                seconds: dict[str, list[float]],
+                megabytes: dict[str, float] | None = None) -> dict[str, float]:
     """Print a row a variant, all relative to the first one; return the ratios of time."""
     device = torch.cuda.get_device_name(args.device) if torch.device(args.device).type == 'cuda' else \
         f'CPU, {torch.get_num_threads()} thread(s)'

@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from typing import Callable, Dict, Iterator, Sequence, Tuple
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -24,9 +24,9 @@ from mmengine.config import DictAction
 from sklearn.metrics import auc, average_precision_score, roc_curve
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_utils import in_own_process, memory, random_model, verdict, wait  # noqa: E402
+from benchmark_utils import in_own_process, memory, random_model, verdict, wait
 
-from mgcda.evaluation import AnomalyMetric, PixelCurve  # noqa: E402
+from mgcda.evaluation import AnomalyMetric, PixelCurve
 
 METHODS = ('streaming', 'exact', 'scikit-learn')
 VALUES = ('AP', 'FPR95', 'AUROC')
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def make_frame(seed: int, index: int, size: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+def make_frame(seed: int, index: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Scores float32 (H, W), smooth with noise, and labels uint8 (H, W): a few percent anomalies, some void regions."""
     generator = np.random.default_rng((seed, index))
     height, width = size
@@ -70,7 +70,7 @@ def make_frame(seed: int, index: int, size: Sequence[int]) -> Tuple[np.ndarray, 
     return scores, labels
 
 
-def make_frames(num_frames: int, size: Sequence[int], seed: int) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+def make_frames(num_frames: int, size: Sequence[int], seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same frames whenever they are made."""
     for index in range(num_frames):
         yield make_frame(seed, index, size)
@@ -92,8 +92,12 @@ def measure_curve(mode: str, num_frames: int, size: Sequence[int], seed: int, de
     start = clock()
     values = curve.compute()
     seconds += clock() - start
-    figures = dict(seconds=seconds, mb=memory('VmHWM') - before, values=values,
-                   num_pixels=curve.num_normal + curve.num_anomaly, num_anomaly=curve.num_anomaly)
+    figures = dict(
+        seconds=seconds,
+        mb=memory('VmHWM') - before,
+        values=values,
+        num_pixels=curve.num_normal + curve.num_anomaly,
+        num_anomaly=curve.num_anomaly)
     if device.type == 'cuda':
         figures['device_mb'] = torch.cuda.max_memory_allocated(device) / 1e6
     return figures
@@ -114,12 +118,17 @@ def measure_scikit_learn(num_frames: int, size: Sequence[int], seed: int, clock:
     fpr, tpr, _ = roc_curve(anomaly, scores)
     values = dict(AP=100 * average_precision, FPR95=100 * fpr[np.argmax(tpr >= 0.95)], AUROC=100 * auc(fpr, tpr))
     seconds = clock() - start
-    return dict(seconds=seconds, mb=memory('VmHWM') - before, values={key: float(values[key]) for key in values},
-                num_pixels=end, num_anomaly=int(anomaly.sum()))
+    return dict(
+        seconds=seconds,
+        mb=memory('VmHWM') - before,
+        values={key: float(values[key])
+                for key in values},
+        num_pixels=end,
+        num_anomaly=int(anomaly.sum()))
 
 
-def measure(method: str, num_frames: int, size: Sequence[int], seed: int, device: str,
-            clock: Callable[[], float]) -> dict:
+def measure(method: str, num_frames: int, size: Sequence[int], seed: int, device: str, clock: Callable[[],
+                                                                                                       float]) -> dict:
     """Seconds, megabytes and values of one of :data:`METHODS`."""
     cv2.setNumThreads(1)
     if method == 'scikit-learn':
@@ -137,7 +146,7 @@ def measure_model(path: str, cfg_options: dict, size: Sequence[int], rounds: int
     channels = 10 if type(model).__name__ == 'DissimilaritySegmentor' else 3
     inputs = torch.rand(1, channels, *size, device=device)
     metric = AnomalyMetric()
-    seconds: Dict[str, list] = dict(model=[], metric=[])
+    seconds: dict[str, list] = dict(model=[], metric=[])
 
     def count(name: str, function: Callable[[], None]) -> None:
         wait(device)
@@ -149,15 +158,22 @@ def measure_model(path: str, cfg_options: dict, size: Sequence[int], rounds: int
     model(inputs[..., :64, :128])
     for index in range(max(rounds, 10) + 1):
         scores, labels = (torch.from_numpy(array)[None].to(device) for array in make_frame(seed, index, size))
-        sample = dict(anomaly_scores=dict(data=scores), gt_sem_seg=dict(data=labels), img_path=f'{index}.png',
-                      dataset_name='made_up')
+        sample = dict(
+            anomaly_scores=dict(data=scores),
+            gt_sem_seg=dict(data=labels),
+            img_path=f'{index}.png',
+            dataset_name='made_up')
         count('metric', lambda: metric.process(None, [sample]))
         if index < rounds:
             count('model', lambda: model(inputs))
     # The first frame of a metric also pays for its memory.
     model_ms, metric_ms = (1000 * statistics.median(times) for times in (seconds['model'], seconds['metric'][1:]))
-    return dict(config=path, model_ms=model_ms, metric_ms=metric_ms, first_frame_ms=1000 * seconds['metric'][0],
-                share=metric_ms / model_ms)
+    return dict(
+        config=path,
+        model_ms=model_ms,
+        metric_ms=metric_ms,
+        first_frame_ms=1000 * seconds['metric'][0],
+        share=metric_ms / model_ms)
 
 
 def report(figures: dict) -> None:
@@ -169,11 +185,11 @@ def report(figures: dict) -> None:
     print(f'{"":<14}{"s":>9}{"MB":>9}' + ''.join(f'{key:>12}' for key in VALUES))
     for method in METHODS:
         row = figures[method]
-        print(f'{method:<14}{row["seconds"]:>9.2f}{row["mb"]:>9.0f}'
-              + ''.join(f'{row["values"][key]:>12.6f}' for key in VALUES))
+        print(f'{method:<14}{row["seconds"]:>9.2f}{row["mb"]:>9.0f}' + ''.join(f'{row["values"][key]:>12.6f}'
+                                                                               for key in VALUES))
     for method, row in (('streaming', streaming), ('exact', exact)):
-        print(f'{method} is {row["times"]:.1f} times as fast as scikit-learn '
-              + verdict(row['times'], TARGETS[f'{method}_times'], at_least=True))
+        print(f'{method} is {row["times"]:.1f} times as fast as scikit-learn ' +
+              verdict(row['times'], TARGETS[f'{method}_times'], at_least=True))
     print(f'streaming: {streaming["mb"]:.0f} MB {verdict(streaming["mb"], TARGETS["streaming_mb"])}')
     print(f'exact: {exact["bytes"]:.2f} bytes a valid pixel {verdict(exact["bytes"], TARGETS["exact_bytes"])}')
     for name in ('streaming - exact', 'exact - scikit-learn', 'width of the bounds'):
@@ -188,8 +204,12 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     clock = time.process_time if args.cpu_time else time.perf_counter
-    figures = dict(frames=args.frames, size=list(args.size), device=args.device, threads=torch.get_num_threads(),
-                   clock=clock.__name__)
+    figures = dict(
+        frames=args.frames,
+        size=list(args.size),
+        device=args.device,
+        threads=torch.get_num_threads(),
+        clock=clock.__name__)
     for method in METHODS:
         figures[method] = in_own_process(measure, method, args.frames, args.size, args.seed, args.device, clock)
     streaming, exact, reference = (figures[method] for method in METHODS)
@@ -198,10 +218,12 @@ def main() -> None:
     exact['bytes'] = 1e6 * exact['mb'] / exact['num_pixels']
     for first, second in (('streaming', 'exact'), ('exact', 'scikit-learn')):
         figures[f'{first} - {second}'] = {
-            key: figures[first]['values'][key] - figures[second]['values'][key] for key in VALUES
+            key: figures[first]['values'][key] - figures[second]['values'][key]
+            for key in VALUES
         }
     figures['width of the bounds'] = {
-        key: streaming['values'][f'{key}_upper'] - streaming['values'][f'{key}_lower'] for key in VALUES
+        key: streaming['values'][f'{key}_upper'] - streaming['values'][f'{key}_lower']
+        for key in VALUES
     }
     if args.model:
         figures['model'] = in_own_process(measure_model, args.model, args.cfg_options, args.size, args.rounds,

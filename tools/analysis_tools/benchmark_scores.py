@@ -4,7 +4,7 @@
     python tools/analysis_tools/benchmark_scores.py CONFIG --cfg-options model.backbone.depth=50
     python tools/analysis_tools/benchmark_scores.py CONFIG --device cuda --dtype float16
 
-Scores are computed of made-up logits (1, 19, H, W) at the size of the image, or of made-up features (1, D, H / 4, W / 4)
+Scores are computed of made-up logits (1, 19, H, W) at the size of the image, or of made-up features (1, D, H/4, W/4)
 and then brought to that size, as AnomalySegmentor does; what must be fitted is fitted on others like them. Every score
 runs in a process of its own, so that its peak memory is its own. CONFIG is that of a segmenter, which gets random
 weights.
@@ -15,7 +15,8 @@ import os
 import statistics
 import sys
 import time
-from typing import Any, Callable, Dict, List, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +24,9 @@ from mmengine.config import DictAction
 from torch import Tensor, nn
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_utils import forget_peak_memory, in_own_process, memory, random_model, verdict, wait  # noqa: E402
+from benchmark_utils import forget_peak_memory, in_own_process, memory, random_model, verdict, wait
 
-from mgcda.scores import build_score  # noqa: E402
+from mgcda.scores import build_score
 
 CLASSIFIER = 'decode_head.conv_seg'
 FLOW = dict(type='FlowNLL', layers=[f'{CLASSIFIER}:input'], sample_size=2000, num_iters=2)
@@ -41,7 +42,7 @@ CHEAP = {
     'ASH': dict(type='ASH'),
     'ReAct': dict(type='ReAct')
 }
-SCORES: Dict[str, Any] = {
+SCORES: dict[str, Any] = {
     **CHEAP, 'Mahalanobis': dict(type='Mahalanobis', layer=f'{CLASSIFIER}:input'),
     'kNN': dict(type='KNN', layer=f'{CLASSIFIER}:input'),
     'NLL': FLOW
@@ -73,7 +74,7 @@ def parse_args() -> argparse.Namespace:
 
 def milliseconds(function: Callable[[], None], rounds: int, device: torch.device) -> float:
     """Median of several runs, after one that is not counted."""
-    times: List[float] = []
+    times: list[float] = []
     for _ in range(rounds + 1):
         wait(device)
         start = time.perf_counter()
@@ -93,7 +94,7 @@ class Network(nn.Module):
         self.decode_head.conv_seg = nn.Conv2d(channels, NUM_CLASSES, 1)
 
 
-def prepared(name: str, channels: int, device: torch.device) -> Callable[[Dict[str, Any]], Tensor]:
+def prepared(name: str, channels: int, device: torch.device) -> Callable[[dict[str, Any]], Tensor]:
     """The scorer of a name, for features of so many channels, fitted where that is to be."""
     scorer = build_score(SCORES[name])
     if hasattr(scorer, 'update'):
@@ -107,7 +108,7 @@ def prepared(name: str, channels: int, device: torch.device) -> Callable[[Dict[s
     return scorer
 
 
-def frame_outputs(scorer: Any, size: Sequence[int], channels: int, device: torch.device, dtype: str) -> Dict[str, Any]:
+def frame_outputs(scorer: Any, size: Sequence[int], channels: int, device: torch.device, dtype: str) -> dict[str, Any]:
     """Made-up outputs for a frame."""
     height, width = size
     if 'seg_logits' in scorer.needs:
@@ -119,7 +120,7 @@ def frame_outputs(scorer: Any, size: Sequence[int], channels: int, device: torch
     return dict(seg_logits=values) if 'seg_logits' in scorer.needs else dict(features=(values, ))
 
 
-def score_frame(scorer: Any, outputs: Dict[str, Any], size: Sequence[int]) -> Tensor:
+def score_frame(scorer: Any, outputs: dict[str, Any], size: Sequence[int]) -> Tensor:
     """Scores (1, H, W), as AnomalySegmentor makes them."""
     scores = scorer(outputs)
     if 'seg_logits' in scorer.needs:
@@ -145,8 +146,10 @@ def measure_score(name: str, size: Sequence[int], channels: int, rounds: int, de
     wait(device)
     after = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda' else memory('VmHWM')
     logits_mb = NUM_CLASSES * size[0] * size[1] * 4 / 1e6
-    return dict(ms=milliseconds(lambda: score_frame(scorer, outputs, size), rounds, device), mb=after - before,
-                copies=(after - before) / logits_mb)
+    return dict(
+        ms=milliseconds(lambda: score_frame(scorer, outputs, size), rounds, device),
+        mb=after - before,
+        copies=(after - before) / logits_mb)
 
 
 @torch.no_grad()
@@ -161,8 +164,14 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     model_ms = in_own_process(measure_model, args.config, args.cfg_options, args.size, args.rounds, args.device)
-    figures = dict(config=args.config, size=list(args.size), device=args.device, dtype=args.dtype,
-                   threads=torch.get_num_threads(), model_ms=model_ms, scores={})
+    figures = dict(
+        config=args.config,
+        size=list(args.size),
+        device=args.device,
+        dtype=args.dtype,
+        threads=torch.get_num_threads(),
+        model_ms=model_ms,
+        scores={})
     print(f'forward pass of {args.config} at {args.size[0]} x {args.size[1]}: {model_ms:.0f} ms; {args.device}, '
           f'{figures["threads"]} thread(s)')
     for name in args.scores:

@@ -3,9 +3,9 @@
 import argparse
 import gc
 import inspect
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
 
 from benchmark_iterations import Bench, make_batch, mdat_hook, seconds_in_turns
 from benchmark_utils import without_downloads
@@ -15,20 +15,20 @@ from mmseg.registry import MODELS
 from mgcda.models.decode_heads.gmm_head import GMMHeadMixin
 from mgcda.models.segmentors.anomaly_mixin import AnomalyMixin
 
-Seconds = Dict[str, List[float]]
-Megabytes = Dict[str, float]
+Seconds = dict[str, list[float]]
+Megabytes = dict[str, float]
 
 METHODS = ('void-class', 'max-entropy', 'outlier-head', 'dirichlet', 'pebal', 'dense-hybrid', 'gmmseg')
 #: Methods that MGCDA is a plug-in to.
 HOSTS = ('outlier-head', 'pebal', 'dense-hybrid')
 
 
-def _paths(network: str) -> List[str]:
+def _paths(network: str) -> list[str]:
     return [f'configs/{method.replace("-", "_")}/{method}_{network}.py' for method in METHODS]
 
 
 #: Configs of all systems over a network.
-SYSTEMS: Dict[str, List[str]] = {
+SYSTEMS: dict[str, list[str]] = {
     'toy': [f'configs/toy/{name}.py' for name in (*METHODS, *(f'mgcda_{host}' for host in HOSTS))],
     'deeplabv3plus': _paths('deeplabv3plus_r101-d8'),
     'segformer': [*_paths('segformer_mit-b2'), *(f'configs/plugin/{host}_mit-b2.py' for host in HOSTS)],
@@ -38,7 +38,7 @@ SYSTEMS: Dict[str, List[str]] = {
 OPTIMIZER = dict(type='AdamW', lr=1e-5)
 
 
-def read_systems(names: List[str]) -> Dict[str, Config]:
+def read_systems(names: list[str]) -> dict[str, Config]:
     """Configs of systems, by folder and stem.
 
     ``names``: paths, and keys of ``SYSTEMS``.
@@ -46,7 +46,7 @@ def read_systems(names: List[str]) -> Dict[str, Config]:
     Raises:
         FileNotFoundError: If there is no such config.
     """
-    configs: Dict[str, Config] = {}
+    configs: dict[str, Config] = {}
     for name in names:
         for path in SYSTEMS.get(name, [name]):
             if not Path(path).is_file():
@@ -79,9 +79,9 @@ def _without(mixin: type, cfg: dict) -> dict:
     return dict({key: value for key, value in cfg.items() if key not in own}, type=base.__name__)
 
 
-def group_by_network(configs: Dict[str, Config]) -> List[Tuple[dict, Dict[str, Config]]]:
+def group_by_network(configs: dict[str, Config]) -> list[tuple[dict, dict[str, Config]]]:
     """Plain networks, each with the systems that are made of it."""
-    groups: List[Tuple[dict, Dict[str, Config]]] = []
+    groups: list[tuple[dict, dict[str, Config]]] = []
     for name, cfg in configs.items():
         plain = plain_model(cfg)
         members = next((members for other, members in groups if other == plain), None)
@@ -92,7 +92,7 @@ def group_by_network(configs: Dict[str, Config]) -> List[Tuple[dict, Dict[str, C
     return groups
 
 
-def measure_systems(configs: Dict[str, Config], args: argparse.Namespace) -> Iterator[Tuple[str, Seconds, Megabytes]]:
+def measure_systems(configs: dict[str, Config], args: argparse.Namespace) -> Iterator[tuple[str, Seconds, Megabytes]]:
     """Measure systems and the plain training of their network, network by network.
 
     ``configs`` loses its downloads, and takes images of ``args.size``. All networks of a group are in memory at once.
@@ -110,7 +110,7 @@ def measure_systems(configs: Dict[str, Config], args: argparse.Namespace) -> Ite
         yield title, *_measure_group({'plain': Config(dict(model=plain)), **systems}, data, args)
 
 
-def _measure_group(configs: Dict[str, Config], data: dict, args: argparse.Namespace) -> Tuple[Seconds, Megabytes]:
+def _measure_group(configs: dict[str, Config], data: dict, args: argparse.Namespace) -> tuple[Seconds, Megabytes]:
     variants, megabytes = {}, {}
     gc.collect()  # networks of the group before would count otherwise, until they are gone
     for name, cfg in configs.items():

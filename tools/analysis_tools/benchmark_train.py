@@ -21,8 +21,8 @@ Examples:
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Callable, Dict
 
 import torch
 from mmengine.config import Config
@@ -30,9 +30,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_iterations import Bench, make_batch, mdat_hook, print_table, seconds_in_turns  # noqa: E402
-from benchmark_systems import SYSTEMS, measure_systems, read_systems  # noqa: E402
-from benchmark_utils import without_downloads  # noqa: E402
+from benchmark_iterations import Bench, make_batch, mdat_hook, print_table, seconds_in_turns
+from benchmark_systems import SYSTEMS, measure_systems, read_systems
+from benchmark_utils import without_downloads
 
 LEAVES = {
     'vgg16': 'configs/mgcda_cityscapes.py',
@@ -85,7 +85,7 @@ def measure_parts(cfg: Config, args: argparse.Namespace) -> None:
     feature, output = dict(both, output_classifier=None), dict(both, feature_classifier=None)
     bench = Bench(cfg.model, dict(optimizer=cfg.optim_wrapper.optimizer), make_batch(args.batch, *args.size, maps=True),
                   args)
-    variants: Dict[str, Callable[[], None]] = {
+    variants: dict[str, Callable[[], None]] = {
         'baseline': bench.variant(None, False),
         'D_f': bench.variant(feature, False),
         'D_o': bench.variant(output, False),

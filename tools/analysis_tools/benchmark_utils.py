@@ -2,9 +2,10 @@
 """What the benchmarks share: models with random weights, processes of their own, memory, verdicts."""
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any, Callable, Optional, Union
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -15,7 +16,7 @@ from torch import nn
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-import mgcda  # noqa: E402,F401
+import mgcda  # noqa: F401
 
 
 def memory(key: str) -> float:
@@ -61,7 +62,7 @@ def _drop_pretrained(node: Any) -> None:
         _drop_pretrained(child)
 
 
-def random_model(path: str, cfg_options: Optional[dict], device: Union[str, torch.device]) -> nn.Module:
+def random_model(path: str, cfg_options: dict | None, device: str | torch.device) -> nn.Module:
     """The model of a config with random weights, for inference."""
     init_default_scope('mmseg')
     cfg = Config.fromfile(path)

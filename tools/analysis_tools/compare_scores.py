@@ -5,24 +5,33 @@
     python tools/analysis_tools/compare_scores.py CONFIG CHECKPOINT --scores msp energy --out work_dirs/scores
     python tools/analysis_tools/compare_scores.py CONFIG CHECKPOINT --data-sets RoadAnomaly Cityscapes
 
-CONFIG is that of the segmenter, EncoderDecoder or CascadeEncoderDecoder, and CHECKPOINT its weights, of the model zoo or
-one's own: neither needs to know of this project. Prints a table of all scores, as tools/test.py does for one, and the
-mIoU on data sets whose labels are classes.
+CONFIG is that of the segmenter, EncoderDecoder or CascadeEncoderDecoder, and CHECKPOINT its weights, of the model zoo
+or one's own: neither needs to know of this project. Prints a table of all scores, as tools/test.py does for one, and
+the mIoU on data sets whose labels are classes.
 """
 import argparse
 import os
 import sys
-from typing import Dict, Optional, Sequence
+from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'tools'))
 
-from launch_utils import (add_common_arguments, build_runner, check_checkpoint_file, export_local_rank,  # noqa: E402
-                          guard_checkpoints, load_config, prepare_launcher, read_config, stop_processes)
+from launch_utils import (
+    add_common_arguments,
+    build_runner,
+    check_checkpoint_file,
+    export_local_rank,
+    guard_checkpoints,
+    load_config,
+    prepare_launcher,
+    read_config,
+    stop_processes,
+)
 
-from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
+from mgcda.datasets.leaf_configs import leaf_configs
 
 BENCHMARKS = os.path.join(ROOT, 'configs/_base_/datasets/benchmarks.py')
 RUNTIME = os.path.join(ROOT, 'configs/_base_/default_runtime.py')
@@ -35,17 +44,23 @@ SEGMENTORS = dict(
     CascadeAnomalySegmentor='CascadeAnomalySegmentor')
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Compare scores of a segmenter that need no training')
     add_common_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file or address')
     parser.add_argument('--scores', nargs='+', default=list(SCORES), help='default: %(default)s')
     parser.add_argument(
-        '--data', metavar='CONFIG', default=BENCHMARKS, help='config whose test_dataloader names the data sets; default: '
+        '--data',
+        metavar='CONFIG',
+        default=BENCHMARKS,
+        help='config whose test_dataloader names the data sets; default: '
         'all public benchmarks')
     parser.add_argument(
-        '--data-sets', nargs='+', metavar='NAME', help='only these of them, such as RoadAnomaly, and others that '
+        '--data-sets',
+        nargs='+',
+        metavar='NAME',
+        help='only these of them, such as RoadAnomaly, and others that '
         'the config defines, such as Cityscapes for the mIoU')
     parser.add_argument(
         '--resize', nargs=2, type=int, metavar=('W', 'H'), help="size of the network's input; default: the image's own")
@@ -69,7 +84,7 @@ def anomaly_model(model: ConfigDict, scores: Sequence[str]) -> ConfigDict:
     return model
 
 
-def choose_data(path: str, names: Optional[Sequence[str]], size: Optional[Sequence[int]]) -> Config:
+def choose_data(path: str, names: Sequence[str] | None, size: Sequence[int] | None) -> Config:
     """The config of the data sets, with those that are asked for: of its ``test_dataloader``, or of its variables.
 
     Raises:
@@ -91,8 +106,10 @@ def choose_data(path: str, names: Optional[Sequence[str]], size: Optional[Sequen
     if size is not None:
         for leaf in chosen:
             loads = next(i for i, step in enumerate(leaf.pipeline) if step['type'].startswith('LoadImage'))
-            leaf.pipeline = [*leaf.pipeline[:loads + 1], dict(type='Resize', scale=tuple(size), keep_ratio=False),
-                             *leaf.pipeline[loads + 1:]]
+            leaf.pipeline = [
+                *leaf.pipeline[:loads + 1],
+                dict(type='Resize', scale=tuple(size), keep_ratio=False), *leaf.pipeline[loads + 1:]
+            ]
     data.test_dataloader.dataset = ConfigDict(type='ConcatDataset', datasets=chosen)
     return data
 
@@ -117,7 +134,7 @@ def comparison(cfg: Config, args: argparse.Namespace) -> Config:
     return run
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run the command line."""
     args = parse_args(argv)
     cfg = load_config(args, required=('model', ))

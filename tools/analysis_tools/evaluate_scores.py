@@ -12,8 +12,8 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
 
 import torch
 from mmengine.config import DictAction
@@ -25,29 +25,31 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools'))
-from launch_utils import read_config  # noqa: E402
+from launch_utils import read_config
 
-from mgcda.datasets import AnomalyDataset  # noqa: E402
-from mgcda.datasets.leaf_configs import leaf_configs  # noqa: E402
-from mgcda.datasets.official import official_num_images  # noqa: E402
-from mgcda.evaluation import AnomalyMetric  # noqa: E402
-from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES  # noqa: E402
-from mgcda.evaluation.curves import MODES, PROTOCOLS  # noqa: E402
-from mgcda.evaluation.results import differences, read_results, write_results  # noqa: E402
-from mgcda.evaluation.score_files import find_scores, read_scores  # noqa: E402
-from mgcda.evaluation.submission_smiyc import frame_id  # noqa: E402
-from mgcda.files import write_file  # noqa: E402
+from mgcda.datasets import AnomalyDataset
+from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.datasets.official import official_num_images
+from mgcda.evaluation import AnomalyMetric
+from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES
+from mgcda.evaluation.curves import MODES, PROTOCOLS
+from mgcda.evaluation.results import differences, read_results, write_results
+from mgcda.evaluation.score_files import find_scores, read_scores
+from mgcda.evaluation.submission_smiyc import frame_id
+from mgcda.files import write_file
 
 LABEL_STEP = 'LoadAnomalyAnnotations'
 SHOWN = 10
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Score anomaly maps on disk')
     parser.add_argument('scores', metavar='DIR', help='folder with a folder of score maps for each data set')
     parser.add_argument(
-        '--config', default=str(ROOT / 'configs/_base_/datasets/benchmarks.py'), help='config whose test_dataloader '
+        '--config',
+        default=str(ROOT / 'configs/_base_/datasets/benchmarks.py'),
+        help='config whose test_dataloader '
         'names the data sets; default: all public benchmarks')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     parser.add_argument('--out', metavar='FILE', help='results.json to write, with curves')
@@ -57,7 +59,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     counting.add_argument(
         '--recalls', nargs='+', type=float, default=(0.95, ), help='where the false positive rate is read, in (0, 1)')
     counting.add_argument(
-        '--components', nargs='*', type=int, metavar='PIXELS', help="component metrics: with the benchmark's sizes, or "
+        '--components',
+        nargs='*',
+        type=int,
+        metavar='PIXELS',
+        help="component metrics: with the benchmark's sizes, or "
         'with the least sizes of predicted and of ground-truth components')
     counting.add_argument('--threshold', type=float, help="of component metrics; default: the best pixel F1's")
     counting.add_argument('--per-image', metavar='FILE', help='CSV file of the values of each image to write')
@@ -81,7 +87,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 class ScoredImages(Dataset):
     """Score maps and labels of a data set, as the samples that AnomalyMetric reads."""
 
-    def __init__(self, dataset: torch.utils.data.Dataset, maps: Dict[str, Path], args: argparse.Namespace) -> None:
+    def __init__(self, dataset: torch.utils.data.Dataset, maps: dict[str, Path], args: argparse.Namespace) -> None:
         self.dataset, self.args = dataset, args
         self.infos = [dataset.get_data_info(index) for index in range(len(dataset))]
         self.paths = match(self.infos, maps, dataset.dataset_name, args)
@@ -107,7 +113,7 @@ class ScoredImages(Dataset):
             dataset_name=self.dataset.dataset_name)
 
 
-def match(infos: Sequence[dict], maps: Dict[str, Path], name: str, args: argparse.Namespace) -> List[Path]:
+def match(infos: Sequence[dict], maps: dict[str, Path], name: str, args: argparse.Namespace) -> list[Path]:
     """The score map of each image: that of the image's name, with or without ``_leftImg8bit``.
 
     Raises:
@@ -124,15 +130,15 @@ def match(infos: Sequence[dict], maps: Dict[str, Path], name: str, args: argpars
                          'need names of their own')
     if missing:
         raise ValueError(f'{name}: {len(missing)} of {len(infos)} images have no score map, such as '
-                         f'{", ".join(missing[:SHOWN])}' + (f'; score maps of no image: {", ".join(surplus[:SHOWN])}'
-                                                            if surplus else ''))
+                         f'{", ".join(missing[:SHOWN])}' +
+                         (f'; score maps of no image: {", ".join(surplus[:SHOWN])}' if surplus else ''))
     if surplus and not args.ignore_surplus:
         raise ValueError(f'{name}: {len(surplus)} score maps belong to no image of the data set, such as '
                          f'{", ".join(surplus[:SHOWN])}; --ignore-surplus leaves them out')
     return [maps[key] for key in keys]
 
 
-def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
+def build_sets(args: argparse.Namespace) -> list[ScoredImages]:
     """The data sets of the config that have score maps, without loading images."""
     root = Path(args.scores)
     if not root.is_dir():
@@ -145,7 +151,8 @@ def build_sets(args: argparse.Namespace) -> List[ScoredImages]:
         steps = [step for step in config.get('pipeline', ()) if step['type'].split('.')[-1] == LABEL_STEP]
         dataset = DATASETS.build({**config, 'pipeline': steps or [dict(type=LABEL_STEP)], 'lazy_init': True})
         if not isinstance(dataset, AnomalyDataset):
-            raise ValueError(f'{args.config}: {type(dataset).__name__} is no AnomalyDataset, so its results have no name')
+            raise ValueError(
+                f'{args.config}: {type(dataset).__name__} is no AnomalyDataset, so its results have no name')
         if dataset.LABEL_CLASSES is not None:  # predicted classes count there, not scores
             continue
         name = dataset.dataset_name
@@ -182,7 +189,7 @@ def build_metric(args: argparse.Namespace, names: Sequence[str], folder: str) ->
         score_dtype=None)
 
 
-def evaluate(sets: Sequence[ScoredImages], args: argparse.Namespace) -> Dict[str, float]:
+def evaluate(sets: Sequence[ScoredImages], args: argparse.Namespace) -> dict[str, float]:
     """Results, keyed as those of a test."""
     images = ConcatDataset(sets)
     with tempfile.TemporaryDirectory() as folder:
@@ -202,7 +209,7 @@ def evaluate(sets: Sequence[ScoredImages], args: argparse.Namespace) -> Dict[str
     return results
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Dict[str, float]:
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run the command line."""
     args = parse_args(argv)
     init_default_scope('mmseg')

@@ -9,8 +9,9 @@ import io
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -19,9 +20,9 @@ from matplotlib.lines import Line2D
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.datasets.official import official_num_images  # noqa: E402
-from mgcda.evaluation.results import differences, read_methods  # noqa: E402
-from mgcda.files import write_file  # noqa: E402
+from mgcda.datasets.official import official_num_images
+from mgcda.evaluation.results import differences, read_methods
+from mgcda.files import write_file
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart; more methods repeat them with other lines.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -30,12 +31,20 @@ RECALL = 0.95
 #: What the legend gives, and its letters a line.
 VALUES = ('AP', 'AUROC', 'FPR95')
 LABEL_WIDTH = 110
-STYLE = {'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.3,
-         'svg.hashsalt': 'mgcda', 'svg.fonttype': 'none', 'pdf.fonttype': 42}
+STYLE = {
+    'font.size': 9,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.alpha': 0.3,
+    'svg.hashsalt': 'mgcda',
+    'svg.fonttype': 'none',
+    'pdf.fonttype': 42
+}
 SUFFIXES = ('.png', '.pdf', '.svg')
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Draw precision-recall and ROC curves')
     parser.add_argument('results', nargs='+', metavar='RESULTS.json', help='one file a method')
@@ -52,7 +61,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def entry_of(content: Dict[str, Any], data_set: str, name: str) -> Dict[str, Any]:
+def entry_of(content: dict[str, Any], data_set: str, name: str) -> dict[str, Any]:
     """Metrics and curve of a data set in the results of a method.
 
     Raises:
@@ -66,26 +75,26 @@ def entry_of(content: Dict[str, Any], data_set: str, name: str) -> Dict[str, Any
     return data_sets[data_set]
 
 
-def labels_of(methods: Dict[str, Dict[str, Any]]) -> List[str]:
+def labels_of(methods: dict[str, dict[str, Any]]) -> list[str]:
     """Names of the methods, with their protocols where these differ."""
     several = len({content['protocol'] for content in methods.values()}) > 1
     return [f'{name}, {content["protocol"]}' if several else name for name, content in methods.items()]
 
 
-def label_of(name: str, metrics: Dict[str, float]) -> str:
+def label_of(name: str, metrics: dict[str, float]) -> str:
     """Name of a method with its values in percent, in lines that the picture has room for."""
     values = ', '.join(f'{key} {metrics[key]:.1f}' for key in VALUES if key in metrics)
     return '\n'.join(textwrap.wrap(f'{name} ({values})', LABEL_WIDTH))
 
 
-def draw_precision_recall(axes: Axes, entry: Dict[str, Any], style: dict) -> Line2D:
+def draw_precision_recall(axes: Axes, entry: dict[str, Any], style: dict) -> Line2D:
     """Precision over recall, as the steps that AP sums up: of each recall, that of the next point."""
     curve = entry['curve']
     recall, precision = np.append(0, curve['recall']), np.append(curve['precision'][:1], curve['precision'])
     return axes.step(recall, precision, where='pre', **style)[0]
 
 
-def draw_roc(axes: Axes, entry: Dict[str, Any], style: dict, lowest: float) -> None:
+def draw_roc(axes: Axes, entry: dict[str, Any], style: dict, lowest: float) -> None:
     """True over false positive rate, with a point at FPR95; rates below ``lowest`` are drawn there."""
     curve, metrics = entry['curve'], entry['metrics']
     fpr, recall = np.concatenate([[0], curve['fpr'], [1]]), np.concatenate([[0], curve['recall'], [1]])
@@ -95,15 +104,15 @@ def draw_roc(axes: Axes, entry: Dict[str, Any], style: dict, lowest: float) -> N
         axes.plot(point, RECALL, 'o', color=style['color'], markersize=4, zorder=3, clip_on=False)
 
 
-def draw(entries: Sequence[Dict[str, Any]], names: Sequence[str], data_set: str, log: bool) -> plt.Figure:
+def draw(entries: Sequence[dict[str, Any]], names: Sequence[str], data_set: str, log: bool) -> plt.Figure:
     """Both curves side by side, above a legend."""
     labels, lines = [label_of(name, entry['metrics']) for name, entry in zip(names, entries)], []
     lowest = smallest_rate(entries) if log else 0.0
     num_rows = sum(1 + label.count('\n') for label in labels)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.4 + 0.2 * num_rows), layout='constrained')
     for number, entry in enumerate(entries):
-        style = dict(color=COLOURS[number % len(COLOURS)], linestyle=LINES[number // len(COLOURS) % len(LINES)],
-                     linewidth=1.5)
+        style = dict(
+            color=COLOURS[number % len(COLOURS)], linestyle=LINES[number // len(COLOURS) % len(LINES)], linewidth=1.5)
         lines.append(draw_precision_recall(left, entry, style))
         draw_roc(right, entry, style, lowest)
     for axes in (left, right):
@@ -117,9 +126,9 @@ def draw(entries: Sequence[Dict[str, Any]], names: Sequence[str], data_set: str,
     return figure
 
 
-def smallest_rate(entries: Sequence[Dict[str, Any]]) -> float:
+def smallest_rate(entries: Sequence[dict[str, Any]]) -> float:
     """Power of ten below the false positive rates that the curves reach at a tenth of the anomalies, and FPR95."""
-    rates: List[float] = [0.1]
+    rates: list[float] = [0.1]
     for entry in entries:
         curve = entry['curve']
         rates += [*curve['fpr'][curve['recall'] >= 0.1][:1], entry['metrics'].get('FPR95', 100) / 100]
@@ -127,7 +136,7 @@ def smallest_rate(entries: Sequence[Dict[str, Any]]) -> float:
     return 10.0**np.floor(np.log10(max(smallest, 1e-6)))
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     methods = read_methods(args.results, args.names)

@@ -5,8 +5,8 @@
         --metrics AP FPR95 --published mgcda
 
 A row for each method, columns for each data set and metric, in percent but for ``F1_threshold``. Results under the same
-of the ``--names`` are runs of one method, such as seeds: their mean and standard deviation. Numbers that papers report are
-marked as quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
+of the ``--names`` are runs of one method, such as seeds: their mean and standard deviation. Numbers that papers report
+are marked as quoted, with their source and what makes them comparable or not; Markdown, CSV or JSON.
 """
 import argparse
 import contextlib
@@ -17,7 +17,8 @@ import math
 import os
 import sys
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,29 +46,41 @@ class Row(NamedTuple):
     of quoted values.
     """
     method: str
-    values: Dict[str, Dict[str, Any]]
-    spread: Dict[str, Dict[str, float]]
-    protocol: Optional[str] = None
-    mode: Optional[str] = None
-    source: Optional[int] = None
-    retraining: Optional[bool] = None
-    ood_data: Optional[bool] = None
-    paper: Optional[str] = None
+    values: dict[str, dict[str, Any]]
+    spread: dict[str, dict[str, float]]
+    protocol: str | None = None
+    mode: str | None = None
+    source: int | None = None
+    retraining: bool | None = None
+    ood_data: bool | None = None
+    paper: str | None = None
     runs: int = 1
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Print results of several methods as a table')
-    parser.add_argument('results', nargs='*', metavar='RESULTS.json', help='files that tools/test.py --out or '
-                        'tools/analysis_tools/evaluate_scores.py --out wrote')
-    parser.add_argument('--names', nargs='+', help='names of the methods, one a file; files of the same name are runs of '
-                        'one method; default: those of the folders or files, which must differ')
-    parser.add_argument('--metrics', nargs='+', help='columns of each data set; default: what there is of '
-                        f'{", ".join(METRICS)}')
+    parser.add_argument(
+        'results',
+        nargs='*',
+        metavar='RESULTS.json',
+        help='files that tools/test.py --out or '
+        'tools/analysis_tools/evaluate_scores.py --out wrote')
+    parser.add_argument(
+        '--names',
+        nargs='+',
+        help='names of the methods, one a file; files of the same name are runs of '
+        'one method; default: those of the folders or files, which must differ')
+    parser.add_argument(
+        '--metrics', nargs='+', help='columns of each data set; default: what there is of '
+        f'{", ".join(METRICS)}')
     parser.add_argument('--data-sets', nargs='+', help='default: all that have one of the metrics')
-    parser.add_argument('--published', nargs='*', metavar='SOURCE', help='add published results, of all sources or of '
-                        'these: mgcda, synboost, pebal, later')
+    parser.add_argument(
+        '--published',
+        nargs='*',
+        metavar='SOURCE',
+        help='add published results, of all sources or of '
+        'these: mgcda, synboost, pebal, later')
     parser.add_argument('--format', choices=tuple(FORMATS), default='markdown')
     parser.add_argument('--out', metavar='FILE', help='file to write; default: the terminal')
     args = parser.parse_args(argv)
@@ -78,10 +91,10 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def own_row(content: Dict[str, Any], name: str) -> Row:
+def own_row(content: dict[str, Any], name: str) -> Row:
     """The row of the content of a ``results.json``."""
-    values: Dict[str, Dict[str, float]] = {}
-    spread: Dict[str, Dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
+    spread: dict[str, dict[str, float]] = {}
     for data_set, entry in content['data_sets'].items():
         metrics = entry['metrics']
         values[data_set] = {key: value for key, value in metrics.items() if not key.endswith(('_lower', '_upper'))}
@@ -106,8 +119,8 @@ def mean_row(rows: Sequence[Row]) -> Row:
         if (row.protocol, row.mode) != (first.protocol, first.mode) or columns_of(row) != columns_of(first):
             raise ValueError(f'the results named {first.method} are not runs of one method: their protocols, modes, '
                              'data sets or metrics differ')
-    values: Dict[str, Dict[str, float]] = {}
-    spread: Dict[str, Dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
+    spread: dict[str, dict[str, float]] = {}
     for data_set, metrics in columns_of(first).items():
         runs = {metric: [row.values[data_set][metric] for row in rows] for metric in metrics}
         values[data_set] = {metric: float(np.mean(numbers)) for metric, numbers in runs.items()}
@@ -115,18 +128,17 @@ def mean_row(rows: Sequence[Row]) -> Row:
     return first._replace(values=values, spread=spread, runs=len(rows))
 
 
-def columns_of(row: Row) -> Dict[str, List[str]]:
+def columns_of(row: Row) -> dict[str, list[str]]:
     """The metrics that a row has of each data set."""
     return {data_set: list(values) for data_set, values in row.values.items()}
 
 
-def quoted_rows(sources: Sequence[str]) -> Tuple[List[Row], List[str]]:
+def quoted_rows(sources: Sequence[str]) -> tuple[list[Row], list[str]]:
     """Rows of published results, and the notes on each source, the first of which is its title."""
     chosen, results = read_published(sources or None)
     numbers = {name: number for number, name in enumerate(chosen, start=1)}
     rows = [
-        Row(
-            entry.method,
+        Row(entry.method,
             entry.values, {},
             source=numbers[entry.source],
             retraining=entry.retraining,
@@ -140,8 +152,8 @@ def quoted_rows(sources: Sequence[str]) -> Tuple[List[Row], List[str]]:
     return rows, notes
 
 
-def find_columns(rows: Sequence[Row], metrics: Optional[Sequence[str]],
-                 data_sets: Optional[Sequence[str]]) -> List[Tuple[str, List[str]]]:
+def find_columns(rows: Sequence[Row], metrics: Sequence[str] | None,
+                 data_sets: Sequence[str] | None) -> list[tuple[str, list[str]]]:
     """Data sets in the order of the rows, each with those of the metrics that a row has.
 
     Args:
@@ -178,15 +190,17 @@ def text_of(row: Row, data_set: str, metric: str) -> str:
     return f'{value:.2f}' + (f' ±{spread:.2f}' if spread >= 0.005 else '')
 
 
-def markdown(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
+def markdown(rows: Sequence[Row], columns: Sequence[tuple[str, list[str]]], notes: Sequence[str]) -> str:
     """The table in Markdown, then the notes."""
     quoted, own = any(row.source for row in rows), any(row.source is None for row in rows)
     numbered = own or len(notes) > 1
     lines = [['method'] + ['protocol, mode'] * own + ['RT', 'OoD'] * quoted +
              [f'{name} {" / ".join(metrics)}' for name, metrics in columns]]
     for row in rows:
-        cells = [row.method + (f' [{row.source}]' if row.source and numbered else '') +
-                 (f' ({row.runs} runs)' if row.runs > 1 else '')]
+        cells = [
+            row.method + (f' [{row.source}]' if row.source and numbered else '') +
+            (f' ({row.runs} runs)' if row.runs > 1 else '')
+        ]
         cells += [f'{row.protocol}, {row.mode}' if row.protocol else ABSENT] * own
         cells += [FLAGS[row.retraining], FLAGS[row.ood_data]] * quoted
         for name, metrics in columns:
@@ -200,7 +214,7 @@ def markdown(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], note
     return '\n\n'.join(['\n'.join(table), *remarks]) + '\n'
 
 
-def to_csv(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
+def to_csv(rows: Sequence[Row], columns: Sequence[tuple[str, list[str]]], notes: Sequence[str]) -> str:
     """A column a value, own ones unrounded, and one a standard deviation if there are any; the source in full."""
     buffer = io.StringIO(newline='')
     writer = csv.writer(buffer, lineterminator='\n')
@@ -213,22 +227,29 @@ def to_csv(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes:
         flags = ['' if flag is None else FLAGS[flag] for flag in (row.retraining, row.ood_data)]
         if several:
             stds = row.spread if row.runs > 1 else {}
-            values += [row.runs, *(stds.get(name, {}).get(metric, '') for name, metrics in columns for metric in metrics)]
-        writer.writerow([row.method, FLAGS[row.source is not None], row.protocol or '', row.mode or '', *flags, *values,
-                         note_of(row, notes)])
+            values += [
+                row.runs, *(stds.get(name, {}).get(metric, '') for name, metrics in columns for metric in metrics)
+            ]
+        writer.writerow([
+            row.method, FLAGS[row.source is not None], row.protocol or '', row.mode or '', *flags, *values,
+            note_of(row, notes)
+        ])
     return buffer.getvalue()
 
 
-def to_json(rows: Sequence[Row], columns: Sequence[Tuple[str, List[str]]], notes: Sequence[str]) -> str:
+def to_json(rows: Sequence[Row], columns: Sequence[tuple[str, list[str]]], notes: Sequence[str]) -> str:
     """Rows as objects; values as numbers, undefined ones null."""
 
-    def number(value: Any) -> Optional[float]:
+    def number(value: Any) -> float | None:
         value = float(value)
         return value if math.isfinite(value) else None
 
-    def pick(table: Dict[str, Dict[str, Any]]) -> Dict[str, Dict[str, Optional[float]]]:
+    def pick(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
         return {
-            name: {metric: number(table[name][metric]) for metric in metrics if metric in table[name]}
+            name: {
+                metric: number(table[name][metric])
+                for metric in metrics if metric in table[name]
+            }
             for name, metrics in columns if name in table
         }
 
@@ -256,7 +277,7 @@ def note_of(row: Row, notes: Sequence[str]) -> str:
     return f'{row.paper}. {note}' if row.paper else note
 
 
-def read_runs(paths: Sequence[str], names: Optional[Sequence[str]]) -> Tuple[Dict[str, dict], Dict[str, str]]:
+def read_runs(paths: Sequence[str], names: Sequence[str] | None) -> tuple[dict[str, dict], dict[str, str]]:
     """Results by a key for each file, and the name of the method of each key; names that are given may repeat."""
     if names is None:
         methods = read_methods(paths)
@@ -271,15 +292,15 @@ def read_runs(paths: Sequence[str], names: Optional[Sequence[str]]) -> Tuple[Dic
 FORMATS = dict(markdown=markdown, csv=to_csv, json=to_json)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     methods, names = read_runs(args.results, args.names)
-    runs: Dict[str, List[Row]] = {}
+    runs: dict[str, list[Row]] = {}
     for key, content in methods.items():
         runs.setdefault(names[key], []).append(own_row(content, names[key]))
     rows = [mean_row(rows) for rows in runs.values()]
-    notes: List[str] = []
+    notes: list[str] = []
     if args.published is not None:
         quoted, notes = quoted_rows(args.published)
         rows += quoted

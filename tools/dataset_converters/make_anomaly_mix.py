@@ -16,9 +16,9 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 from mmengine.config import DictAction
 from mmengine.dist import barrier, collect_results, get_dist_info
@@ -28,10 +28,10 @@ from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import export_local_rank, read_config, start_gloo, stop_processes  # noqa: E402
+from launch_utils import export_local_rank, read_config, start_gloo, stop_processes
 
-from mgcda.datasets import AnomalyMixDataset, SampleKey  # noqa: E402
-from mgcda.files import claim_folder, write_png  # noqa: E402
+from mgcda.datasets import AnomalyMixDataset, SampleKey
+from mgcda.files import claim_folder, write_png
 
 SETTINGS_FILE = 'composites.json'
 
@@ -76,13 +76,12 @@ class CompositeWriter(Dataset):
         self.out = out
         self.split = split
         self.seed = seed
-        self.numbers: List[int] = []
+        self.numbers: list[int] = []
 
-    def paths(self, number: int) -> Tuple[str, str]:
+    def paths(self, number: int) -> tuple[str, str]:
         """Files of image and label."""
         repeat, index = divmod(number, len(self.dataset))
-        path = os.path.relpath(
-            self.dataset.get_data_info(index)['img_path'], self.dataset.data_prefix['img_path'])
+        path = os.path.relpath(self.dataset.get_data_info(index)['img_path'], self.dataset.data_prefix['img_path'])
         suffixes = self.dataset.img_suffix
         suffixes = (suffixes, ) if isinstance(suffixes, str) else suffixes
         name = next(path[:-len(suffix)] for suffix in suffixes if path.endswith(suffix))

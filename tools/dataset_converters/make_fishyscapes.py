@@ -21,8 +21,8 @@ interrupted goes on where it stopped; images of other settings are not mixed wit
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.datasets import FishyscapesDataset  # noqa: E402
-from mgcda.datasets.lost_and_found import LABEL_MAP  # noqa: E402
-from mgcda.datasets.pairing import by_base_name, list_files, listing  # noqa: E402
-from mgcda.files import claim_folder, write_png  # noqa: E402
+from mgcda.datasets import FishyscapesDataset
+from mgcda.datasets.lost_and_found import LABEL_MAP
+from mgcda.datasets.pairing import by_base_name, list_files, listing
+from mgcda.files import claim_folder, write_png
 
 SETTINGS_FILE = 'fishyscapes.json'
 LABEL_SUFFIX, MASK_SUFFIX, IMAGE_SUFFIX = '_labels.png', '_gtCoarse_labelIds.png', '_leftImg8bit.png'
@@ -41,7 +41,7 @@ LABEL_SUFFIX, MASK_SUFFIX, IMAGE_SUFFIX = '_labels.png', '_gtCoarse_labelIds.png
 NUM_IMAGES = (100, 30)
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Make the validation sets of Fishyscapes')
     parser.add_argument('images', help='folder with NAME_leftImg8bit.png of Cityscapes or LostAndFound, at any depth')
@@ -50,7 +50,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--masks',
         help='folder with NAME_gtCoarse_labelIds.png of LostAndFound, at any depth: the masks to write in place of '
-        'Fishyscapes\' labels')
+        "Fishyscapes' labels")
     parser.add_argument('--workers', type=int, default=2, help='processes that make and write images')
     parser.add_argument('--overwrite', action='store_true', help='make images again that exist already')
     args = parser.parse_args(argv)
@@ -59,7 +59,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def find_masks(folder: str, names: Sequence[str]) -> Dict[str, str]:
+def find_masks(folder: str, names: Sequence[str]) -> dict[str, str]:
     """Masks of LostAndFound of the named frames: name -> path."""
     masks = by_base_name(list_files(folder, MASK_SUFFIX, 'masks'), 'masks', folder)
     missing = [name for name in names if name not in masks]
@@ -71,17 +71,17 @@ def find_masks(folder: str, names: Sequence[str]) -> Dict[str, str]:
 class Writer(Dataset):
     """Making an image with its label and writing both, as the work of a dataloader's processes."""
 
-    def __init__(self, dataset: FishyscapesDataset, out: str, masks: Optional[str]) -> None:
+    def __init__(self, dataset: FishyscapesDataset, out: str, masks: str | None) -> None:
         self.dataset = dataset
         self.out = out
         self.masks = {} if masks is None else find_masks(masks, [self.frame(i) for i in range(len(dataset))])
-        self.numbers: List[int] = list(range(len(dataset)))
+        self.numbers: list[int] = list(range(len(dataset)))
 
     def frame(self, number: int) -> str:
         """Name of the frame that an image is made of."""
         return os.path.basename(self.dataset.get_data_info(number)['img_path']).removesuffix(IMAGE_SUFFIX)
 
-    def paths(self, number: int) -> Tuple[str, str]:
+    def paths(self, number: int) -> tuple[str, str]:
         """Files of image and label."""
         label = os.path.basename(self.dataset.get_data_info(number)['seg_map_path'])
         name = label.removesuffix(LABEL_SUFFIX) + '.png'
@@ -102,7 +102,7 @@ class Writer(Dataset):
         return number
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     init_default_scope('mmseg')
@@ -115,8 +115,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if overlays and args.masks is not None:
         raise ValueError(f'--masks are of LostAndFound, but {args.labels} has overlays, which make Static')
     writer = Writer(dataset, args.out, args.masks)
-    settings = dict(labels=os.path.basename(os.path.normpath(args.labels)), overlays=overlays,
-                    original_masks=args.masks is not None)
+    settings = dict(
+        labels=os.path.basename(os.path.normpath(args.labels)),
+        overlays=overlays,
+        original_masks=args.masks is not None)
     made = (path for kind in ('original', 'labels') for path in Path(args.out, kind).glob('*.png'))
     claim_folder(os.path.join(args.out, SETTINGS_FILE), settings, 'images', args.overwrite, made)
     total = len(dataset)

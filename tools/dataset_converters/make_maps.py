@@ -15,7 +15,7 @@ stopped: a map that exists is complete. Maps that other settings made are not mi
 import argparse
 import os
 import sys
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,14 +24,22 @@ from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
+from launch_utils import export_local_rank, start_processes, stop_processes
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import MAP_SCALES, add_run_options, claim, device_of, frozen_settings, read_frozen  # noqa: E402
-from map_writer import to_uint8, write_missing  # noqa: E402
+from map_writer import (
+    MAP_SCALES,
+    add_run_options,
+    claim,
+    device_of,
+    frozen_settings,
+    read_frozen,
+    to_uint8,
+    write_missing,
+)
 
-from mgcda.datasets.image_io import read_image  # noqa: E402
-from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
+from mgcda.datasets.image_io import read_image
+from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 SETTINGS_FILE = 'maps.json'
@@ -44,7 +52,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', help='folder of images, searched recursively')
     parser.add_argument('out', help='folder of maps to write, the maps_root of a data set')
     parser.add_argument(
-        '--suffixes', nargs='+', default=IMAGE_SUFFIXES, help='what images end on, in small or capital letters; '
+        '--suffixes',
+        nargs='+',
+        default=IMAGE_SUFFIXES,
+        help='what images end on, in small or capital letters; '
         'RoadAnomaly keeps PNG labels beside its images: --suffixes .jpg')
     add_run_options(parser)
     return parser.parse_args()
@@ -53,7 +64,7 @@ def parse_args() -> argparse.Namespace:
 class ImageFolder(Dataset):
     """Images of a folder as (relative path, BGR uint8 (H, W, 3))."""
 
-    def __init__(self, root: str, names: List[str]) -> None:
+    def __init__(self, root: str, names: list[str]) -> None:
         self.root = root
         self.names = names
 
@@ -65,7 +76,7 @@ class ImageFolder(Dataset):
         return name, torch.from_numpy(read_image(os.path.join(self.root, name)))
 
 
-def find_images(root: str, suffixes: Sequence[str]) -> List[str]:
+def find_images(root: str, suffixes: Sequence[str]) -> list[str]:
     """Relative paths of the images below ``root``, sorted."""
     suffixes = tuple(suffix.lower() for suffix in suffixes)
     if not os.path.isdir(root):
@@ -95,7 +106,7 @@ def main() -> None:
     network = MODELS.build(frozen).to(device)
     claim(args, SETTINGS_FILE, frozen_settings(frozen), MAP_KINDS)
 
-    def make(image: torch.Tensor) -> Dict[str, np.ndarray]:
+    def make(image: torch.Tensor) -> dict[str, np.ndarray]:
         maps = network(image.to(device).permute(2, 0, 1)[None].float())
         return {kind: to_uint8(maps[kind], MAP_SCALES[kind]) for kind in kinds}
 

@@ -31,7 +31,7 @@ written beside the others, the semantic map at ``segmenter_size``. All of ``mode
 import argparse
 import os
 import sys
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -41,21 +41,40 @@ from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import export_local_rank, start_processes, stop_processes  # noqa: E402
+from launch_utils import export_local_rank, start_processes, stop_processes
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from map_writer import MAP_LAYOUT, MAP_SCALES, add_run_options, claim, device_of, frozen_settings  # noqa: E402
-from map_writer import read_frozen, to_uint8, write_missing  # noqa: E402
+from map_writer import (
+    MAP_LAYOUT,
+    MAP_SCALES,
+    add_run_options,
+    claim,
+    device_of,
+    frozen_settings,
+    read_frozen,
+    to_uint8,
+    write_missing,
+)
 
-from mgcda.datasets.image_io import read_image, read_plane  # noqa: E402
-from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files  # noqa: E402
-from mgcda.datasets.pairing import list_files, listing, pair_by_name  # noqa: E402
-from mgcda.datasets.swapped_classes import SYNBOOST_CLASS_WEIGHTS, find_instances, name_generator  # noqa: E402
-from mgcda.datasets.swapped_classes import swap_classes, swap_target  # noqa: E402
-from mgcda.labels import (CITYSCAPES_VOID_LABEL_IDS, NORMAL, UNKNOWN_TRAIN_ID, VOID_CLASS_ANOMALY_IDS,  # noqa: E402
-                          label_id_to_train_id)
-from mgcda.models.frozen_maps import synthesize  # noqa: E402
-from mgcda.models.network_loading import load_network  # noqa: E402
+from mgcda.datasets.image_io import read_image, read_plane
+from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files
+from mgcda.datasets.pairing import list_files, listing, pair_by_name
+from mgcda.datasets.swapped_classes import (
+    SYNBOOST_CLASS_WEIGHTS,
+    find_instances,
+    name_generator,
+    swap_classes,
+    swap_target,
+)
+from mgcda.labels import (
+    CITYSCAPES_VOID_LABEL_IDS,
+    NORMAL,
+    UNKNOWN_TRAIN_ID,
+    VOID_CLASS_ANOMALY_IDS,
+    label_id_to_train_id,
+)
+from mgcda.models.frozen_maps import synthesize
+from mgcda.models.network_loading import load_network
 
 SETTINGS_FILE = 'swapped_maps.json'
 IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
@@ -74,19 +93,33 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--recipe', choices=[LIS, SYNBOOST], default=LIS, help='whose training data to write')
     parser.add_argument('--seed', type=int, default=0, help='of the swaps, >= 0')
     parser.add_argument(
-        '--fraction', type=float, help='part of the objects of an image that is swapped; default: 0.5, or drawn for '
+        '--fraction',
+        type=float,
+        help='part of the objects of an image that is swapped; default: 0.5, or drawn for '
         'each image from [0, 1) by the recipe of SynBoost')
     parser.add_argument(
-        '--void-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS,
+        '--void-ids',
+        type=int,
+        nargs='+',
+        choices=CITYSCAPES_VOID_LABEL_IDS,
         help='label ids whose pixels are anomalies by the recipe of SynBoost; default: 4 5, static and dynamic')
     parser.add_argument(
-        '--normal-ids', type=int, nargs='+', choices=CITYSCAPES_VOID_LABEL_IDS, default=[],
+        '--normal-ids',
+        type=int,
+        nargs='+',
+        choices=CITYSCAPES_VOID_LABEL_IDS,
+        default=[],
         help='label ids without a train id whose pixels count as normal, such as 1, the ego vehicle; default: none')
     parser.add_argument(
-        '--instances', choices=['auto', 'ids', 'components'], default='auto', help='what objects are: those of the '
+        '--instances',
+        choices=['auto', 'ids', 'components'],
+        default='auto',
+        help='what objects are: those of the '
         'instanceIds files, or the connected components of the thing classes; auto: ids where there are such files')
     parser.add_argument(
-        '--min-area', type=float, help='smallest object, as a part of the image; default: 0 with ids, '
+        '--min-area',
+        type=float,
+        help='smallest object, as a part of the image; default: 0 with ids, '
         f'{MIN_COMPONENT:.5f} with components')
     add_run_options(parser)
     args = parser.parse_args()
@@ -104,7 +137,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_labels(root: str, split: str, instances: str) -> Dict[str, Tuple[str, Optional[str]]]:
+def find_labels(root: str, split: str, instances: str) -> dict[str, tuple[str, str | None]]:
     """Label file and, where objects come from them, instance file of every image: image -> paths.
 
     Raises:
@@ -128,7 +161,7 @@ def find_labels(root: str, split: str, instances: str) -> Dict[str, Tuple[str, O
     return {image: (label, None) for image, label in found.items()}
 
 
-def files_of(out: str, image: str, kinds: Sequence[str]) -> Dict[str, str]:
+def files_of(out: str, image: str, kinds: Sequence[str]) -> dict[str, str]:
     """Paths of what is written for an image, by kind."""
     label = image[:image.rindex('_leftImg8bit.')] + '_gtFine_anomaly.png'
     return dict(map_files(out, image, kinds), labels=os.path.join(out, 'labels', label))
@@ -140,7 +173,7 @@ class SwappedMaps(Dataset):
     A sample is (image, train ids (H, W) uint8, target (H, W) uint8).
     """
 
-    def __init__(self, names: List[str], files: Dict[str, Tuple[str, Optional[str]]], args: argparse.Namespace) -> None:
+    def __init__(self, names: list[str], files: dict[str, tuple[str, str | None]], args: argparse.Namespace) -> None:
         self.names = names
         self.files = files
         self.args = args
@@ -156,13 +189,13 @@ class SwappedMaps(Dataset):
         swapped = swap_classes(train_ids, instances, self.args.fraction, self.generator(image))
         return image, torch.from_numpy(swapped), torch.from_numpy(self.target(label_ids, swapped))
 
-    def target(self, label_ids: np.ndarray, swapped: np.ndarray, void: Optional[np.ndarray] = None) -> np.ndarray:
+    def target(self, label_ids: np.ndarray, swapped: np.ndarray, void: np.ndarray | None = None) -> np.ndarray:
         """Target of a swapped map, as of :func:`swap_target`, 0 also at the label ids that count as normal."""
         target = swap_target(self.table[label_ids], swapped, void)
         target[np.isin(label_ids, self.args.normal_ids)] = NORMAL
         return target
 
-    def read(self, image: str) -> Tuple[np.ndarray, np.ndarray]:
+    def read(self, image: str) -> tuple[np.ndarray, np.ndarray]:
         """Label ids and objects of an image, (H, W) each."""
         label_file, instance_file = self.files[image]
         label_ids = read_plane(label_file)
@@ -201,20 +234,20 @@ class SynBoostMaps(SwappedMaps):
         return image, torch.from_numpy(pixels), torch.from_numpy(replaced), torch.from_numpy(target)
 
 
-def lis_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, np.ndarray]]:
+def lis_maker(frozen: ConfigDict, device: str) -> Callable[..., dict[str, np.ndarray]]:
     """What makes the images to write of a sample of :class:`SwappedMaps`, with the generator alone."""
     generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device).eval()
     size = tuple(frozen.generator_size)
 
     @torch.no_grad()
-    def make(swapped: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:
+    def make(swapped: torch.Tensor, target: torch.Tensor) -> dict[str, np.ndarray]:
         synthesis = synthesize(generator, swapped.to(device)[None, None].long(), size)
         return dict(semantic=swapped.numpy(), synthesis=to_uint8(synthesis), labels=target.numpy())
 
     return make
 
 
-def synboost_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, np.ndarray]]:
+def synboost_maker(frozen: ConfigDict, device: str) -> Callable[..., dict[str, np.ndarray]]:
     """What makes the images to write of a sample of :class:`SynBoostMaps`, with all frozen networks.
 
     Raises:
@@ -225,7 +258,7 @@ def synboost_maker(frozen: ConfigDict, device: str) -> Callable[..., Dict[str, n
                          'model.frozen.uncertainty=False')
     network = MODELS.build(frozen).to(device)
 
-    def make(pixels: torch.Tensor, replaced: torch.Tensor, target: torch.Tensor) -> Dict[str, np.ndarray]:
+    def make(pixels: torch.Tensor, replaced: torch.Tensor, target: torch.Tensor) -> dict[str, np.ndarray]:
         maps = network(pixels.to(device).permute(2, 0, 1)[None].float(), replaced.to(device)[None, None])
         return dict({kind: to_uint8(maps[kind], MAP_SCALES[kind]) for kind in MAP_KINDS}, labels=target.numpy())
 

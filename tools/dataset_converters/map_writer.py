@@ -2,9 +2,9 @@
 """What the tools that write maps share: their options, their processes, and the loop that makes what is missing."""
 import argparse
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def read_frozen(args: argparse.Namespace) -> Config:
     return frozen
 
 
-def frozen_settings(frozen: Config) -> Dict[str, object]:
+def frozen_settings(frozen: Config) -> dict[str, object]:
     """Settings that maps of these networks depend on, for the folder that they are written to."""
     interpolation = frozen.get('segmenter_interpolation', 'bicubic')
     return dict(frozen.to_dict(), **MAP_LAYOUT, segmenter_interpolation=interpolation)
@@ -73,8 +73,8 @@ def claim(args: argparse.Namespace, file: str, settings: dict, kinds: Sequence[s
     barrier()
 
 
-def write_missing(args: argparse.Namespace, names: List[str], paths: Callable[[str], Dict[str, str]],
-                  read: Callable[[List[str]], Dataset], make: Callable[..., Dict[str, np.ndarray]]) -> int:
+def write_missing(args: argparse.Namespace, names: list[str], paths: Callable[[str], dict[str, str]],
+                  read: Callable[[list[str]], Dataset], make: Callable[..., dict[str, np.ndarray]]) -> int:
     """Make and write the files that are missing, this rank's part of the names.
 
     Args:
@@ -94,7 +94,7 @@ def write_missing(args: argparse.Namespace, names: List[str], paths: Callable[[s
     loader = DataLoader(read(todo), batch_size=None, num_workers=args.workers)
     bar = ProgressBar(len(todo)) if rank == 0 and todo else None
     with ThreadPoolExecutor(max(args.workers, 1)) as pool:
-        pending: List[Future] = []
+        pending: list[Future] = []
         for name, *inputs in loader:
             pending.append(pool.submit(write_images, paths(name), make(*inputs)))
             while len(pending) > 4 * max(args.workers, 1):
@@ -106,7 +106,7 @@ def write_missing(args: argparse.Namespace, names: List[str], paths: Callable[[s
     return sum(collect_results([len(todo)], world_size, device='cpu') or [0])
 
 
-def write_images(paths: Dict[str, str], arrays: Dict[str, np.ndarray]) -> None:
+def write_images(paths: dict[str, str], arrays: dict[str, np.ndarray]) -> None:
     """Write the images of one sample."""
     for kind, path in paths.items():
         write_png(path, arrays[kind])

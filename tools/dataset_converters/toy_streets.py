@@ -17,7 +17,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple, Union
 
 import cv2
 import numpy as np
@@ -26,10 +25,9 @@ from pycocotools import mask as coco_mask
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from toy_drawing import (  # noqa: E402
-    ANOMALY_ID, OBJECTS, draw_country, draw_lost_cargo, draw_objects, draw_street)
+from toy_drawing import ANOMALY_ID, OBJECTS, draw_country, draw_lost_cargo, draw_objects, draw_street
 
-from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, IGNORE, NORMAL, label_id_to_train_id  # noqa: E402
+from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, IGNORE, NORMAL, label_id_to_train_id
 
 VERSION = 1
 RECORD = 'toy_streets.json'
@@ -48,7 +46,7 @@ def _generator(seed: int, part: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, part, index])
 
 
-def _write(path: Path, image: np.ndarray, options: Tuple[int, ...] = ()) -> None:
+def _write(path: Path, image: np.ndarray, options: tuple[int, ...] = ()) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), image, list(options)):
         raise OSError(f'could not write {path}')
@@ -59,7 +57,7 @@ def _label_ids(ids: np.ndarray) -> np.ndarray:
     return np.where(ids >= 1000, ids // 1000, ids).astype(np.uint8)
 
 
-def write_street(root: Path, split: str, index: int, seed: int, size: Tuple[int, int]) -> None:
+def write_street(root: Path, split: str, index: int, seed: int, size: tuple[int, int]) -> None:
     """One training or validation scene, in the Cityscapes layout."""
     image, ids = draw_street(_generator(seed, _TRAIN if split == 'train' else _VAL, index), size)
     city = CITIES[split][index % len(CITIES[split])]
@@ -70,7 +68,7 @@ def write_street(root: Path, split: str, index: int, seed: int, size: Tuple[int,
         _write(root / 'gtFine' / split / city / f'{name}_gtFine_{kind}.png', array)
 
 
-def write_road_anomaly(root: Path, index: int, size: Tuple[int, int]) -> str:
+def write_road_anomaly(root: Path, index: int, size: tuple[int, int]) -> str:
     """One scene of the first test set, 16:9 as RoadAnomaly's; returns the name of the frame."""
     wide = (max(8, int(round(size[1] * 9 / 16 / 8)) * 8), size[1])
     image, ids = draw_country(_generator(ROAD_ANOMALY_SEED, _TEST, index), wide)
@@ -81,7 +79,7 @@ def write_road_anomaly(root: Path, index: int, size: Tuple[int, int]) -> str:
     return f'{name}.jpg'
 
 
-def write_fishyscapes(root: Path, index: int, size: Tuple[int, int]) -> None:
+def write_fishyscapes(root: Path, index: int, size: tuple[int, int]) -> None:
     """One scene of the second test set; one in twelve has no anomaly."""
     image, ids = draw_lost_cargo(_generator(FISHYSCAPES_SEED, _TEST, index), size, empty=index % 12 == 5)
     label = np.where(ids == ANOMALY_ID, ANOMALY, IGNORE).astype(np.uint8)
@@ -91,7 +89,7 @@ def write_fishyscapes(root: Path, index: int, size: Tuple[int, int]) -> None:
     _write(root / 'labels' / name, label)
 
 
-def _polygons(mask: np.ndarray) -> List[List[float]]:
+def _polygons(mask: np.ndarray) -> list[list[float]]:
     """Outlines of a mask, as COCO's flat lists of x, y."""
     double = np.kron(mask.astype(np.uint8), np.ones((2, 2), np.uint8))
     outlines, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -99,7 +97,7 @@ def _polygons(mask: np.ndarray) -> List[List[float]]:
     return [((line.reshape(-1) + .5) / 2).round(2).tolist() for line in thinned if len(line) >= 3]
 
 
-def _annotation(mask: np.ndarray, crowd: bool, polygons: bool) -> Dict:
+def _annotation(mask: np.ndarray, crowd: bool, polygons: bool) -> dict:
     """Outline, area and box of one object."""
     height, width = mask.shape
     outline = _polygons(mask) if polygons else []
@@ -109,12 +107,15 @@ def _annotation(mask: np.ndarray, crowd: bool, polygons: bool) -> Dict:
     else:
         code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
         segmentation = dict(size=[height, width], counts=code['counts'].decode('ascii'))
-    return dict(iscrowd=int(crowd), area=float(coco_mask.area(code)), bbox=coco_mask.toBbox(code).tolist(),
-                segmentation=segmentation)
+    return dict(
+        iscrowd=int(crowd),
+        area=float(coco_mask.area(code)),
+        bbox=coco_mask.toBbox(code).tolist(),
+        segmentation=segmentation)
 
 
-def write_object_image(root: Path, index: int, seed: int, size: Tuple[int, int],
-                       content: Dict[str, List[Dict]]) -> None:
+def write_object_image(root: Path, index: int, seed: int, size: tuple[int, int], content: dict[str,
+                                                                                               list[dict]]) -> None:
     """One object image, and its entries in ``content``; the first one shows a crowd."""
     rng = _generator(seed, _OBJECTS, index)
     height, width = (int(side) for side in size[0] * rng.uniform((.85, 1.), (1.25, 1.6)))
@@ -130,25 +131,24 @@ def write_object_image(root: Path, index: int, seed: int, size: Tuple[int, int],
         content['annotations'].append(dict(id=number, image_id=index + 1, category_id=category, **entry))
 
 
-def _categories() -> List[Dict]:
+def _categories() -> list[dict]:
     return [dict(id=number, name=name, supercategory='toy') for number, name in sorted(OBJECTS)]
 
 
-def _dump(path: Path, content: Union[Dict, List]) -> None:
+def _dump(path: Path, content: dict | list) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
 
 
-def _generate(root: Path, arguments: Dict, progress: bool) -> None:
+def _generate(root: Path, arguments: dict, progress: bool) -> None:
     size, seed = tuple(arguments['size']), arguments['seed']
     counts = {key: arguments[key] for key in ('num_train', 'num_val', 'num_objects', 'num_test')}
-    objects = dict(info=dict(description='Toy objects'), licenses=[], images=[], annotations=[],
-                   categories=_categories())
-    frames: List[str] = []
+    objects = dict(
+        info=dict(description='Toy objects'), licenses=[], images=[], annotations=[], categories=_categories())
+    frames: list[str] = []
     jobs = [(write_street, root / 'cityscapes', split, index, seed, size) for split in ('train', 'val')
             for index in range(counts[f'num_{split}'])]
-    jobs += [(write_object_image, root / 'coco', index, seed, size, objects)
-             for index in range(counts['num_objects'])]
+    jobs += [(write_object_image, root / 'coco', index, seed, size, objects) for index in range(counts['num_objects'])]
     jobs += [(write_road_anomaly, root / 'road_anomaly', index, size) for index in range(counts['num_test'])]
     jobs += [(write_fishyscapes, root / 'fishyscapes', index, size) for index in range(counts['num_test'])]
     bar = ProgressBar(len(jobs)) if progress else None
@@ -163,7 +163,7 @@ def _generate(root: Path, arguments: Dict, progress: bool) -> None:
     _dump(root / RECORD, arguments)
 
 
-def _check(arguments: Dict) -> None:
+def _check(arguments: dict) -> None:
     if len(arguments['size']) != 2:
         raise ValueError(f"size must be (height, width), got {arguments['size']}")
     for key, value in arguments.items():
@@ -175,13 +175,13 @@ def _check(arguments: Dict) -> None:
             raise ValueError(f'{key} must be at least {low}, got {value}')
 
 
-def make_toy_streets(out_dir: Union[str, os.PathLike],
+def make_toy_streets(out_dir: str | os.PathLike,
                      seed: int = 0,
                      num_train: int = 160,
                      num_val: int = 20,
                      num_objects: int = 120,
                      num_test: int = 24,
-                     size: Tuple[int, int] = (128, 256),
+                     size: tuple[int, int] = (128, 256),
                      progress: bool = True,
                      force: bool = False) -> bool:
     """Generate the toy data set under ``out_dir``; all of it appears at once, or nothing.
@@ -205,11 +205,15 @@ def make_toy_streets(out_dir: Union[str, os.PathLike],
         FileExistsError: ``out_dir`` holds something else, or other toy streets and ``force`` is not set.
     """
     out = Path(out_dir).absolute()
-    arguments = dict(seed=seed, num_train=num_train, num_val=num_val, num_objects=num_objects, num_test=num_test,
-                     size=list(size))
+    arguments = dict(
+        seed=seed, num_train=num_train, num_val=num_val, num_objects=num_objects, num_test=num_test, size=list(size))
     _check(arguments)
-    arguments = dict(version=VERSION, **{key: [int(side) for side in value] if key == 'size' else int(value)
-                                         for key, value in arguments.items()})
+    arguments = dict(
+        version=VERSION,
+        **{
+            key: [int(side) for side in value] if key == 'size' else int(value)
+            for key, value in arguments.items()
+        })
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         record = out / RECORD
         if not record.is_file():
@@ -252,8 +256,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    made = make_toy_streets(args.out, args.seed, args.num_train, args.num_val, args.num_objects, args.num_test,
-                            (args.height, args.width), force=args.force)
+    made = make_toy_streets(
+        args.out,
+        args.seed,
+        args.num_train,
+        args.num_val,
+        args.num_objects,
+        args.num_test, (args.height, args.width),
+        force=args.force)
     print(f'\nToy streets are in {args.out}' if made else f'{args.out} is complete already: nothing to do')
 
 

@@ -12,23 +12,22 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
 
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', '..', 'projects'))  # in a checkout; the container has it installed
 
-import mgcda  # noqa: E402,F401
-from mgcda.apis import AnomalyInferencer, AnomalyResult  # noqa: E402
-from mgcda.evaluation.submission_fishyscapes import (ANOMALY_ENDING, SEGMENTATION_ENDING,  # noqa: E402
-                                                     check_fishyscapes, find_inputs)
-from mgcda.files import write_file, write_png  # noqa: E402
-from mgcda.labels import NUM_CITYSCAPES_CLASSES  # noqa: E402
+import mgcda  # noqa: F401
+from mgcda.apis import AnomalyInferencer, AnomalyResult
+from mgcda.evaluation.submission_fishyscapes import ANOMALY_ENDING, SEGMENTATION_ENDING, check_fishyscapes, find_inputs
+from mgcda.files import write_file, write_png
+from mgcda.labels import NUM_CITYSCAPES_CLASSES
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Score and segment the images of a folder for Fishyscapes')
     parser.add_argument('--model', default=os.path.join(HERE, 'model'), help='folder of config.py and checkpoint.pth')
@@ -59,7 +58,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     args.input, args.output = os.path.abspath(args.input), os.path.abspath(args.output)

@@ -12,7 +12,6 @@ import os
 import pickle
 import re
 import sys
-from typing import Dict, Tuple
 
 import torch
 from mmseg.datasets import CityscapesDataset
@@ -21,9 +20,9 @@ from torch import Tensor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.files import checkpoint_bytes, write_file  # noqa: E402
-from mgcda.models.backbones import ESPNetv2  # noqa: E402
-from mgcda.models.decode_heads import ESPNetv2Head  # noqa: E402
+from mgcda.files import checkpoint_bytes, write_file
+from mgcda.models.backbones import ESPNetv2
+from mgcda.models.decode_heads import ESPNetv2Head
 
 _UNIT = {
     r'proj_1x1\.(conv|bn)': r'reduce.\1',
@@ -38,26 +37,34 @@ _CONV_NORM_ACT = {r'0': 'conv', r'1': 'bn', r'2': 'activate'}
 
 #: Public name of a layer -> the part of this package's name that follows; see :func:`_rename`.
 _STRIDED = {
-    **{rf'eesp\.{old}': f'eesp.{new}'
-       for old, new in _UNIT.items()},
+    **{
+        rf'eesp\.{old}': f'eesp.{new}'
+        for old, new in _UNIT.items()
+    },
     r'inp_reinf\.(\d)\.(conv|bn)': r'reinforce.\1.\2',
     r'inp_reinf\.0\.act': 'reinforce.0.activate',
     r'act': 'act',
 }
 _POOL = {
-    **{rf'projection_layer\.cbr\.{old}': f'project.{new}'
-       for old, new in _CONV_NORM_ACT.items()},
+    **{
+        rf'projection_layer\.cbr\.{old}': f'project.{new}'
+        for old, new in _CONV_NORM_ACT.items()
+    },
     r'stages\.(\d)': r'branches.\1',
     r'merge_layer\.0\.br\.0': 'norm',
     r'merge_layer\.0\.br\.1': 'act',
-    **{rf'merge_layer\.2\.cbr\.{old}': f'merge.{new}'
-       for old, new in _CONV_NORM_ACT.items()},
+    **{
+        rf'merge_layer\.2\.cbr\.{old}': f'merge.{new}'
+        for old, new in _CONV_NORM_ACT.items()
+    },
 }
 _EXPAND = {r'merge_layer\.3': 'conv', r'br\.br\.0': 'bn', r'br\.br\.1': 'activate'}
 _SKIP = {
     r'wt_layer\.1': 'gate',
-    **{rf'expansion_layer\.cbr\.{old}': f'conv.{new}'
-       for old, new in _CONV_NORM_ACT.items()},
+    **{
+        rf'expansion_layer\.cbr\.{old}': f'conv.{new}'
+        for old, new in _CONV_NORM_ACT.items()
+    },
 }
 
 #: Never used by the public network: its strided units return in front of this activation.
@@ -65,7 +72,7 @@ _UNUSED = re.compile(r'base_net\.level\d_0\.eesp\.module_act\.weight')
 _PARAMETER = re.compile(r'(.+)\.(weight|bias|running_mean|running_var|num_batches_tracked)')
 
 
-def _first(rules: Dict[str, str], name: str) -> str:
+def _first(rules: dict[str, str], name: str) -> str:
     for pattern, replacement in rules.items():
         match = re.fullmatch(pattern, name)
         if match:
@@ -100,7 +107,7 @@ def _rename(name: str) -> str:
     raise KeyError(name)
 
 
-def _target_shapes(state: Dict[str, Tensor], num_classes: int) -> Tuple[float, Dict[str, torch.Size]]:
+def _target_shapes(state: dict[str, Tensor], num_classes: int) -> tuple[float, dict[str, torch.Size]]:
     """Scale of the weights, and the names and shapes of this package's network of that scale."""
     try:
         widths = (state['base_net.level1.conv.weight'].size(0), state['base_net.level2_0.act.weight'].size(0))
@@ -121,7 +128,7 @@ def _target_shapes(state: Dict[str, Tensor], num_classes: int) -> Tuple[float, D
     return scales[0], shapes
 
 
-def convert(state: Dict[str, Tensor], num_classes: int = 19) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
+def convert(state: dict[str, Tensor], num_classes: int = 19) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Rename a public state dict.
 
     Args:
@@ -136,8 +143,8 @@ def convert(state: Dict[str, Tensor], num_classes: int = 19) -> Tuple[Dict[str, 
     """
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     _, shapes = _target_shapes(state, num_classes)
-    converted: Dict[str, Tensor] = {}
-    dropped: Dict[str, str] = {}
+    converted: dict[str, Tensor] = {}
+    dropped: dict[str, str] = {}
     for key, value in state.items():
         if _UNUSED.fullmatch(key):
             dropped[key] = 'never used by the network'

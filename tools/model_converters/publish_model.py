@@ -9,8 +9,8 @@ import hashlib
 import re
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
 
 import mmengine
 from mmengine.config import Config
@@ -18,28 +18,27 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from launch_utils import check_checkpoint_file  # noqa: E402
+from launch_utils import check_checkpoint_file
 
-import mgcda  # noqa: E402
-from mgcda.checkpoint_loading import read_checkpoint  # noqa: E402
-from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit, weights_of  # noqa: E402
-from mgcda.files import checkpoint_bytes, remove_temporary_files, write_file  # noqa: E402
+import mgcda
+from mgcda.checkpoint_loading import read_checkpoint
+from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit, weights_of
+from mgcda.files import checkpoint_bytes, remove_temporary_files, write_file
 
 LEFT_BEHIND = re.compile(r'(^|\.)(train_only|frozen|discriminators?)\.')
 KEPT_META = ('dataset_meta', 'epoch', 'iter', 'experiment_name')
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Make an inference checkpoint')
     parser.add_argument('checkpoint', help='checkpoint of a training')
-    parser.add_argument(
-        'out', help='file to write; the start of its SHA-256 is appended to the name: OUT-1a2b3c4d.pth')
+    parser.add_argument('out', help='file to write; the start of its SHA-256 is appended to the name: OUT-1a2b3c4d.pth')
     parser.add_argument(
         '--config', help='config of the model: checks the weights against it, and replaces the stored one')
     return parser.parse_args(argv)
 
 
-def publish(checkpoint_path: str, out: str, config: Optional[str] = None) -> Path:
+def publish(checkpoint_path: str, out: str, config: str | None = None) -> Path:
     """Write the inference checkpoint; returns its path.
 
     Raises:
@@ -92,7 +91,7 @@ def write(checkpoint: dict, target: Path) -> Path:
     return final
 
 
-def main(argv: Optional[Sequence[str]] = None) -> Path:
+def main(argv: Sequence[str] | None = None) -> Path:
     args = parse_args(argv)
     final = publish(args.checkpoint, args.out, args.config)
     print(f'{final}: {final.stat().st_size / 2**20:.1f} MiB')

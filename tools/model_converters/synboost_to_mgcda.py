@@ -9,14 +9,13 @@ uncertainty weighting, SPADE in the decoder). The result loads into the model of
 import argparse
 import os
 import sys
-from typing import Dict
 
 import torch
 from torch import Tensor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.files import checkpoint_bytes, write_file  # noqa: E402
+from mgcda.files import checkpoint_bytes, write_file
 
 #: Index of the first convolution of each block of SynBoost's VGG16 in mmpretrain's numbering, by ``layer.index``.
 _VGG_BLOCKS = {
@@ -34,7 +33,7 @@ _STAGES = {
 }
 
 
-def key_map() -> Dict[str, str]:
+def key_map() -> dict[str, str]:
     """SynBoost's parameter prefixes -> this package's."""
     names = {f'vgg_encoder.{old}': f'backbone.features.{new}.conv' for old, new in _VGG_BLOCKS.items()}
     for old, new in (('semantic_encoder', 'semantic_encoder'), ('prior_encoder', 'uncertainty_encoder')):
@@ -55,7 +54,7 @@ def key_map() -> Dict[str, str]:
     return names
 
 
-def convert(state: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state dict of ``DissimNetPrior``.
 
     Raises:

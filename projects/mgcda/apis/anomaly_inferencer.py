@@ -3,8 +3,9 @@
 import os
 import sys
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +22,7 @@ from mgcda.datasets.pairing import list_files
 from mgcda.datasets.transforms.load_image import LoadImage
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
 from mgcda.structures import resize_nearest
-from mgcda.visualization import (ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of,
-                                 show_image)
+from mgcda.visualization import ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of, show_image
 from mgcda.visualization.score_scaling import HeatRange
 
 from .anomaly_result import AnomalyResult
@@ -31,16 +31,15 @@ from .inference import image_steps, init_model
 from .result_folder import ResultFolder
 
 #: An image: file, or BGR uint8 (H, W, 3).
-ImageType = Union[str, os.PathLike, np.ndarray]
+ImageType = str | os.PathLike | np.ndarray
 #: Endings of the images of a folder; also in capital letters.
-SUFFIXES = tuple(
-    ending for suffix in (*IMAGE_SUFFIXES, '.bmp', '.tif', '.tiff') for ending in (suffix, suffix.upper()))
+SUFFIXES = tuple(ending for suffix in (*IMAGE_SUFFIXES, '.bmp', '.tif', '.tiff') for ending in (suffix, suffix.upper()))
 
 
 class LoadedImage(NamedTuple):
     """An image as it was read, BGR uint8 (H, W, 3), and as its pipeline packed it; None where it is not to be drawn."""
     name: str
-    image: Optional[np.ndarray]
+    image: np.ndarray | None
     inputs: torch.Tensor
     data_sample: SegDataSample
 
@@ -74,11 +73,11 @@ class AnomalyInferencer(BaseInferencer):
     """
 
     def __init__(self,
-                 model: Union[str, os.PathLike, Config],
-                 weights: Optional[str] = None,
-                 device: Optional[str] = None,
-                 cfg_options: Optional[dict] = None,
-                 score: Optional[str] = None,
+                 model: str | os.PathLike | Config,
+                 weights: str | None = None,
+                 device: str | None = None,
+                 cfg_options: dict | None = None,
+                 score: str | None = None,
                  heat_range: HeatRange = 'auto',
                  amp: bool = False,
                  show_progress: bool = False) -> None:
@@ -88,18 +87,18 @@ class AnomalyInferencer(BaseInferencer):
         self.steps = image_steps(cfg)
         scaling_of(None, 2, heat_range)  # a wrong range is an error before the model is built
         if weights is None:
-            warnings.warn('no weights are given: those of the model are random')
+            warnings.warn('no weights are given: those of the model are random', stacklevel=2)
         super().__init__(cfg, weights, device, scope=cfg.get('default_scope', 'mmseg'), show_progress=show_progress)
         self.amp = amp
         scorers = self.model.scorers
-        self.score_names: Tuple[str, ...] = tuple(scorers) if scorers is not None else ('logit_margin', )
+        self.score_names: tuple[str, ...] = tuple(scorers) if scorers is not None else ('logit_margin', )
         self.score_name = self.score_names[0] if score is None else score
         if self.score_name not in self.score_names:
             raise ValueError(f'the model has no score {score!r}, but {", ".join(self.score_names)}')
         scorer = None if scorers is None else scorers[self.score_name]
         self.scaling: ScoreScaling = scaling_of(scorer, self.model.num_classes, heat_range)
 
-    def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> BaseSegmentor:
+    def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> BaseSegmentor:
         return init_model(cfg, weights, device)
 
     def _init_pipeline(self, cfg: Config) -> Compose:
@@ -115,23 +114,23 @@ class AnomalyInferencer(BaseInferencer):
         """None: :meth:`visualize` draws pictures by itself."""
 
     @property
-    def num_classes(self) -> Optional[int]:
+    def num_classes(self) -> int | None:
         """Classes of the segmentation; None where there is none."""
         frozen = getattr(self.model, 'frozen', None)
         number = self.model.num_classes if frozen is None else frozen.segmenter.num_classes
         return number if number > 2 else None
 
     def __call__(self,
-                 inputs: Union[ImageType, Sequence[ImageType]],
+                 inputs: ImageType | Sequence[ImageType],
                  return_datasamples: bool = False,
                  batch_size: int = 1,
-                 threshold: Optional[float] = None,
+                 threshold: float | None = None,
                  min_area: int = 1,
                  on_road: bool = False,
                  show: bool = False,
                  wait_time: float = 0,
                  return_vis: bool = False,
-                 out_dir: Optional[str] = None,
+                 out_dir: str | None = None,
                  save: Sequence[str] = ('overlay', )) -> dict:
         """Score images.
 
@@ -166,8 +165,8 @@ class AnomalyInferencer(BaseInferencer):
             _check_names(items)
             folder.begin(self.describe(threshold, min_area, on_road))
         bar = ProgressBar(len(items), file=sys.stdout) if self.show_progress else None
-        predictions: List[Union[AnomalyResult, SegDataSample]] = []
-        overlays: List[np.ndarray] = []
+        predictions: list[AnomalyResult | SegDataSample] = []
+        overlays: list[np.ndarray] = []
         try:
             for loaded, sample in self._run(items, batch_size):
                 result = self.postprocess(loaded.name, sample, threshold, min_area, on_road)
@@ -191,9 +190,9 @@ class AnomalyInferencer(BaseInferencer):
     def stream(self,
                inputs: Iterable[ImageType],
                batch_size: int = 1,
-               threshold: Optional[float] = None,
+               threshold: float | None = None,
                min_area: int = 1,
-               on_road: bool = False) -> Iterator[Tuple[np.ndarray, AnomalyResult]]:
+               on_road: bool = False) -> Iterator[tuple[np.ndarray, AnomalyResult]]:
         """Score images one after the other and keep none, such as the frames of a video.
 
         Args: As of a call; ``inputs`` may be any iterable of files and arrays.
@@ -205,12 +204,15 @@ class AnomalyInferencer(BaseInferencer):
         for loaded, sample in self._run(inputs, batch_size):
             yield loaded.image, self.postprocess(loaded.name, sample, threshold, min_area, on_road)
 
-    def _run(self, inputs: Iterable[ImageType], batch_size: int) -> Iterator[Tuple[LoadedImage, SegDataSample]]:
+    def _run(self, inputs: Iterable[ImageType], batch_size: int) -> Iterator[tuple[LoadedImage, SegDataSample]]:
         for batch in self.preprocess(inputs, batch_size):
             yield from zip(batch, self.forward(batch))
 
-    def _check_boxes(self, threshold: Optional[float], min_area: int, on_road: bool,
-                     folder: Optional[ResultFolder] = None) -> None:
+    def _check_boxes(self,
+                     threshold: float | None,
+                     min_area: int,
+                     on_road: bool,
+                     folder: ResultFolder | None = None) -> None:
         if folder is not None and 'boxes' in folder.save and threshold is None:
             raise ValueError("save='boxes' needs a threshold")
         if threshold is not None and np.isnan(threshold):
@@ -221,7 +223,7 @@ class AnomalyInferencer(BaseInferencer):
             raise ValueError(f'on_road needs the {NUM_CITYSCAPES_CLASSES} classes of Cityscapes, among them the road; '
                              f'the model has {self.num_classes or "none"}')
 
-    def _inputs_to_list(self, inputs: Union[ImageType, Sequence[ImageType]]) -> List[ImageType]:
+    def _inputs_to_list(self, inputs: ImageType | Sequence[ImageType]) -> list[ImageType]:
         """Files and arrays.
 
         Raises:
@@ -241,7 +243,7 @@ class AnomalyInferencer(BaseInferencer):
         Raises:
             FileNotFoundError, ValueError, TypeError: No such image, a damaged one, an array of another shape or type.
         """
-        results: Dict[str, Any] = dict(seg_fields=[], reduce_zero_label=False)
+        results: dict[str, Any] = dict(seg_fields=[], reduce_zero_label=False)
         if isinstance(item, np.ndarray):
             if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or not item.size:
                 raise ValueError('an image must be BGR uint8 (H, W, 3), got an array '
@@ -259,11 +261,11 @@ class AnomalyInferencer(BaseInferencer):
         packed = self.pipeline(results)
         return LoadedImage(name, image, packed['inputs'], packed['data_samples'])
 
-    def preprocess(self, inputs: Iterable[ImageType], batch_size: int = 1) -> Iterator[List[LoadedImage]]:
+    def preprocess(self, inputs: Iterable[ImageType], batch_size: int = 1) -> Iterator[list[LoadedImage]]:
         """Batches of images of one size, in order."""
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got {batch_size}')
-        batch: List[LoadedImage] = []
+        batch: list[LoadedImage] = []
         for number, item in enumerate(inputs):
             loaded = self.load(item, number)
             if batch and loaded.inputs.shape != batch[0].inputs.shape:
@@ -277,7 +279,7 @@ class AnomalyInferencer(BaseInferencer):
             yield batch
 
     @torch.no_grad()
-    def forward(self, batch: Sequence[LoadedImage]) -> List[SegDataSample]:
+    def forward(self, batch: Sequence[LoadedImage]) -> list[SegDataSample]:
         """Predictions with ``anomaly_scores``, and ``segmentation`` (1, H, W) where there are classes.
 
         The segmentation is the semantic map of the frozen segmenter where the model has one, else the prediction of a
@@ -305,7 +307,7 @@ class AnomalyInferencer(BaseInferencer):
     def postprocess(self,
                     name: str,
                     sample: SegDataSample,
-                    threshold: Optional[float] = None,
+                    threshold: float | None = None,
                     min_area: int = 1,
                     on_road: bool = False) -> AnomalyResult:
         """Result of a prediction.
@@ -332,7 +334,7 @@ class AnomalyInferencer(BaseInferencer):
             return colour_heat(heat)
         return draw_boxes(blend_heat(image, heat), result.boxes or ())
 
-    def describe(self, threshold: Optional[float], min_area: int, on_road: bool) -> Dict[str, Any]:
+    def describe(self, threshold: float | None, min_area: int, on_road: bool) -> dict[str, Any]:
         """What boxes depend on, beside the weights, for the file that they are written to."""
         threshold = None if threshold is None else float(threshold)
         return dict(score=self.score_name, threshold=threshold, min_area=int(min_area), on_road=bool(on_road))
@@ -340,7 +342,7 @@ class AnomalyInferencer(BaseInferencer):
 
 def _check_names(items: Sequence[ImageType]) -> None:
     """Refuse files whose results would have one name."""
-    named: Dict[str, str] = {}
+    named: dict[str, str] = {}
     for path in (os.fspath(item) for item in items if isinstance(item, (str, os.PathLike))):
         stem = Path(path).stem
         if stem in named:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,5 +13,5 @@ class AnomalyResult(NamedTuple):
     """
     name: str
     anomaly_scores: np.ndarray
-    segmentation: Optional[np.ndarray] = None
-    boxes: Optional[List[Dict[str, Any]]] = None
+    segmentation: np.ndarray | None = None
+    boxes: list[dict[str, Any]] | None = None

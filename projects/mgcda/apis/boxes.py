@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Boxes of what a score map says is anomalous."""
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ _ROAD = CITYSCAPES_CLASSES.index('road')
 def find_boxes(scores: np.ndarray,
                threshold: float,
                min_area: int = 1,
-               near: Optional[np.ndarray] = None) -> List[Dict[str, Any]]:
+               near: np.ndarray | None = None) -> list[dict[str, Any]]:
     """8-connected components of the pixels above a threshold, those of the largest scores first.
 
     Args:
@@ -27,8 +27,8 @@ def find_boxes(scores: np.ndarray,
         list: For each component a dict of numbers, as JSON holds them: ``box`` [x, y, width, height], its upper left
         pixel and size; ``area`` in pixels; ``mean_score`` and ``max_score`` over its pixels.
     """
-    num_ids, ids, stats, _ = cv2.connectedComponentsWithStats((scores > np.float32(threshold)).astype(np.uint8),
-                                                              connectivity=8)
+    num_ids, ids, stats, _ = cv2.connectedComponentsWithStats(
+        (scores > np.float32(threshold)).astype(np.uint8), connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= min_area
     kept[0] = False
     if near is not None:

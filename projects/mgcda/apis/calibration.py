@@ -2,7 +2,8 @@
 """Thresholds from a false positive rate on images without anomalies, or on a data set with labels."""
 import os
 import sys
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.utils import ProgressBar
@@ -31,7 +32,7 @@ class Calibration(NamedTuple):
 
 
 def calibrate(inferencer: AnomalyInferencer,
-              data: Union[ImageType, Sequence[ImageType]],
+              data: ImageType | Sequence[ImageType],
               target_fpr: float = 0.05) -> Calibration:
     """The threshold that a given part of all normal pixels exceeds.
 
@@ -63,17 +64,17 @@ def calibrate(inferencer: AnomalyInferencer,
         raise ValueError(f'{data} has no normal pixels')
     threshold, fpr = pixels.compute(target_fpr)
     is_path = isinstance(data, (str, os.PathLike))
-    return Calibration(threshold, fpr, target_fpr, os.fspath(data) if is_path else f'{number} images', number,
-                       pixels.num_normal)
+    return Calibration(threshold, fpr, target_fpr,
+                       os.fspath(data) if is_path else f'{number} images', number, pixels.num_normal)
 
 
-def find_data_sets(cfg: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+def find_data_sets(cfg: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Data sets that a config tests and validates on, and others for tests that it defines, by name."""
-    leaves: List[Dict[str, Any]] = []
+    leaves: list[dict[str, Any]] = []
     for loader in ('test_dataloader', 'val_dataloader'):
         leaves += leaf_configs((cfg.get(loader) or {}).get('dataset') or {})
     leaves += [entry for entry in cfg.values() if isinstance(entry, dict) and entry.get('test_mode')]
-    named: Dict[str, Dict[str, Any]] = {}
+    named: dict[str, dict[str, Any]] = {}
     for leaf in leaves:
         kind = DATASETS.get(leaf['type']) if isinstance(leaf.get('type'), str) else None
         if kind is not None:
@@ -81,7 +82,7 @@ def find_data_sets(cfg: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
     return named
 
 
-def _labelled(inferencer: AnomalyInferencer, name: str) -> Tuple[Iterator[np.ndarray], int]:
+def _labelled(inferencer: AnomalyInferencer, name: str) -> tuple[Iterator[np.ndarray], int]:
     """Scores (P,) of the normal pixels of each image of a data set, and the number of images."""
     known = find_data_sets(inferencer.cfg)
     if name not in known:
@@ -96,7 +97,7 @@ def _labelled(inferencer: AnomalyInferencer, name: str) -> Tuple[Iterator[np.nda
     return _normal_scores(inferencer, dataset), len(dataset)
 
 
-def _normal_scores(inferencer: AnomalyInferencer, dataset: Sequence[Dict[str, Any]]) -> Iterator[np.ndarray]:
+def _normal_scores(inferencer: AnomalyInferencer, dataset: Sequence[dict[str, Any]]) -> Iterator[np.ndarray]:
     classes = not isinstance(dataset, AnomalyDataset) or set(dataset.allowed_targets) != {NORMAL, ANOMALY, IGNORE}
     for index in range(len(dataset)):
         packed = dataset[index]

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Building models for inference from configs and checkpoints."""
-from typing import Any, Dict, List, Optional, Union
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -15,10 +15,10 @@ from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit
 _FILES_OF_DATA_SETS = ('LoadAnnotations', 'LoadAnomalyAnnotations', 'LoadDissimilarityMaps')
 
 
-def init_model(config: Union[str, Config],
-               checkpoint: Optional[str] = None,
+def init_model(config: str | Config,
+               checkpoint: str | None = None,
                device: str = 'cpu',
-               cfg_options: Optional[dict] = None) -> BaseSegmentor:
+               cfg_options: dict | None = None) -> BaseSegmentor:
     """Build the model of a config for inference, with the weights of a checkpoint.
 
     Args:
@@ -46,12 +46,12 @@ def init_model(config: Union[str, Config],
     return model.to(device).eval()
 
 
-def find_pipeline(dataset: Dict[str, Any]) -> Optional[List[dict]]:
+def find_pipeline(dataset: dict[str, Any]) -> list[dict] | None:
     """Pipeline of the config of a data set, or of the first one inside."""
     return next((leaf['pipeline'] for leaf in leaf_configs(dataset) if leaf.get('pipeline') is not None), None)
 
 
-def image_steps(cfg: Config) -> List[dict]:
+def image_steps(cfg: Config) -> list[dict]:
     """Steps of the test pipeline that one's own images pass: those that read no files of a data set.
 
     Raises:

@@ -4,9 +4,10 @@ import fcntl
 import json
 import math
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Union
+from typing import Any
 
 import numpy as np
 
@@ -43,10 +44,7 @@ class ResultFolder:
         ValueError: ``save`` or ``score_dtype`` is none of these; the folder's boxes are damaged.
     """
 
-    def __init__(self,
-                 folder: Union[str, Path],
-                 save: Sequence[str] = ('overlay', ),
-                 score_dtype: str = 'float32') -> None:
+    def __init__(self, folder: str | Path, save: Sequence[str] = ('overlay', ), score_dtype: str = 'float32') -> None:
         if not save or not set(save) <= set(KINDS):
             raise ValueError(f'save must name some of {", ".join(KINDS)}, got {save!r}')
         if score_dtype not in SCORE_DTYPES:
@@ -54,13 +52,13 @@ class ResultFolder:
         self.folder = Path(folder)
         self.save = tuple(save)
         self.score_dtype = score_dtype
-        self._written: Dict[str, str] = {}
-        self._boxes: Dict[str, Dict[str, Any]] = {}
-        self._header: Dict[str, Any] = {}
+        self._written: dict[str, str] = {}
+        self._boxes: dict[str, dict[str, Any]] = {}
+        self._header: dict[str, Any] = {}
         self._stored = self._read_boxes().get('images', {})
 
     @property
-    def pictures(self) -> List[str]:
+    def pictures(self) -> list[str]:
         """The kinds of pictures that are written."""
         return [kind for kind in self.save if kind in ('overlay', 'heatmap')]
 
@@ -86,7 +84,7 @@ class ResultFolder:
             yield from (file for file in (self.folder / kind).rglob('*') if file.suffix in ('.png', '.npy', '.mp4'))
         yield self.folder / BOXES_FILE
 
-    def begin(self, header: Dict[str, Any]) -> None:
+    def begin(self, header: dict[str, Any]) -> None:
         """Say what the boxes to be written depend on.
 
         Raises:
@@ -95,7 +93,7 @@ class ResultFolder:
         self._header = json.loads(json.dumps(to_json(header), allow_nan=False))
         self._check_header(self._read_boxes())
 
-    def write(self, name: str, pictures: Dict[str, np.ndarray], result: AnomalyResult, **notes: Any) -> None:
+    def write(self, name: str, pictures: dict[str, np.ndarray], result: AnomalyResult, **notes: Any) -> None:
         """Write the results of an image.
 
         Args:
@@ -133,7 +131,7 @@ class ResultFolder:
             content = dict(format=1, **self._header, images=dict(sorted(images.items())))
             write_file(self.folder / BOXES_FILE, json.dumps(content, indent=1, allow_nan=False).encode())
 
-    def _read_boxes(self) -> Dict[str, Any]:
+    def _read_boxes(self) -> dict[str, Any]:
         """Content of the file of boxes, where they are wanted; empty where there is none."""
         path = self.folder / BOXES_FILE
         if 'boxes' not in self.save or not path.is_file():
@@ -146,7 +144,7 @@ class ResultFolder:
             raise ValueError(f'{path} is damaged, or of something else ({error}): delete it') from error
         return content
 
-    def _check_header(self, stored: Dict[str, Any]) -> None:
+    def _check_header(self, stored: dict[str, Any]) -> None:
         header = {key: value for key, value in stored.items() if key not in ('format', 'images')}
         other = [key for key in {**header, **self._header} if header.get(key) != self._header.get(key)]
         if stored.get('images') and other:

@@ -1,7 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Thresholds on disk, to be used again with the model that they belong to."""
 import json
-from typing import Any, Dict
+from typing import Any
 
 from mgcda.files import write_file
 from mgcda.models.fitted_scores.score_file import fingerprint
@@ -13,14 +13,11 @@ from .calibration import Calibration
 def write_threshold(path: str, calibration: Calibration, inferencer: AnomalyInferencer) -> None:
     """Write a threshold, what it was found on, and which score of which weights it is of."""
     content = dict(
-        format=1,
-        **calibration._asdict(),
-        score=inferencer.score_name,
-        fingerprint=fingerprint(inferencer.model))
+        format=1, **calibration._asdict(), score=inferencer.score_name, fingerprint=fingerprint(inferencer.model))
     write_file(path, json.dumps(content, indent=1).encode())
 
 
-def read_threshold(path: str) -> Dict[str, Any]:
+def read_threshold(path: str) -> dict[str, Any]:
     """Content of a file of :func:`write_threshold`.
 
     Raises:
@@ -40,7 +37,7 @@ def read_threshold(path: str) -> Dict[str, Any]:
     return content
 
 
-def check_threshold(path: str, content: Dict[str, Any], inferencer: AnomalyInferencer) -> None:
+def check_threshold(path: str, content: dict[str, Any], inferencer: AnomalyInferencer) -> None:
     """Refuse the threshold of another score or of other weights.
 
     Raises:

@@ -1,14 +1,15 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Reading videos and webcams, and writing videos so that none is ever found half-written."""
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 #: A file, or the number of a webcam.
-VideoSource = Union[str, int]
+VideoSource = str | int
 #: Frames per second where neither file nor camera says so.
 DEFAULT_FPS = 25.0
 
@@ -16,7 +17,7 @@ DEFAULT_FPS = 25.0
 class VideoInfo(NamedTuple):
     """What is known of a video: frames per second, and their number, None where it is not known."""
     fps: float
-    num_frames: Optional[int]
+    num_frames: int | None
 
 
 def check_video(source: VideoSource) -> VideoInfo:
@@ -32,8 +33,9 @@ def check_video(source: VideoSource) -> VideoInfo:
     try:
         if not capture.isOpened() or not capture.read()[0]:
             what = f'webcam {source} cannot be opened, or gives no picture'
-            raise ValueError(what if isinstance(source, int) else
-                             f'{source} cannot be read as a video: it is damaged, or OpenCV lacks its codec')
+            raise ValueError(
+                what if isinstance(source, int) else
+                f'{source} cannot be read as a video: it is damaged, or OpenCV lacks its codec')
         fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     finally:
         capture.release()
@@ -41,7 +43,7 @@ def check_video(source: VideoSource) -> VideoInfo:
                      int(count) if isinstance(source, str) and count > 0 else None)
 
 
-def read_frames(source: VideoSource, max_frames: Optional[int] = None) -> Iterator[np.ndarray]:
+def read_frames(source: VideoSource, max_frames: int | None = None) -> Iterator[np.ndarray]:
     """Frames of a video, BGR uint8 (H, W, 3), at most ``max_frames``; a webcam has no end."""
     capture = cv2.VideoCapture(source)
     number = 0
@@ -69,11 +71,11 @@ class VideoFile:
         ValueError: OpenCV cannot write it; a frame has another size than the first.
     """
 
-    def __init__(self, path: Union[str, Path], fps: float) -> None:
+    def __init__(self, path: str | Path, fps: float) -> None:
         self.path = Path(path)
         self.fps = fps
         self._temporary = self.path.with_name(f'.{self.path.stem}.{os.getpid()}.tmp{self.path.suffix}')
-        self._writer: Optional[cv2.VideoWriter] = None
+        self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
 
     def __enter__(self) -> 'VideoFile':
@@ -93,7 +95,7 @@ class VideoFile:
             raise ValueError(f'{self.path}: a frame is {size}, the first was {self._size}')
         self._writer.write(cv2.copyMakeBorder(frame, 0, size[1] % 2, 0, size[0] % 2, cv2.BORDER_REPLICATE))
 
-    def __exit__(self, error: Optional[type], *args: Any) -> None:
+    def __exit__(self, error: type | None, *args: Any) -> None:
         if self._writer is not None:
             self._writer.release()
             if error is None:

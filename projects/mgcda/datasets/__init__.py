@@ -14,7 +14,7 @@ from .road_anomaly import RoadAnomalyDataset
 from .samplers import DomainBalancedSampler
 from .smiyc import SMIYCDataset
 from .synboost import SynBoostDataset
-from .transforms import *  # noqa: F401,F403
+from .transforms import *
 from .void_class import VoidClassDataset
 
 __all__ = [

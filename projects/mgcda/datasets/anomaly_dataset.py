@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
@@ -42,26 +42,26 @@ class AnomalyDataset(BaseSegDataset):
     """
 
     METAINFO = ANOMALY_METAINFO
-    DEFAULT_NAME: Optional[str] = None
-    DEFAULT_DOMAIN: Optional[int] = None
-    DEFAULT_LABEL_MAP: Dict[int, int] = {NORMAL: NORMAL, ANOMALY: ANOMALY, IGNORE: IGNORE}
+    DEFAULT_NAME: str | None = None
+    DEFAULT_DOMAIN: int | None = None
+    DEFAULT_LABEL_MAP: dict[int, int] = {NORMAL: NORMAL, ANOMALY: ANOMALY, IGNORE: IGNORE}
     #: Names of the classes, where labels are their indices (or 255) instead of normal and anomalous pixels.
-    LABEL_CLASSES: Optional[Tuple[str, ...]] = None
+    LABEL_CLASSES: tuple[str, ...] | None = None
     RECURSIVE = True
     #: Number of images of the official sets, by the name that results are reported under and the split.
-    NUM_IMAGES: Dict[Tuple[str, str], int] = {}
+    NUM_IMAGES: dict[tuple[str, str], int] = {}
     #: Part of the data set that is read, where it has several.
     split = ''
 
     def __init__(self,
                  data_prefix: dict = dict(img_path='images', seg_map_path='labels'),
-                 img_suffix: Union[str, Sequence[str]] = IMAGE_SUFFIXES,
-                 seg_map_suffix: Union[str, Sequence[str]] = '.png',
-                 label_map: Optional[Dict[int, int]] = None,
-                 maps_root: Optional[str] = None,
+                 img_suffix: str | Sequence[str] = IMAGE_SUFFIXES,
+                 seg_map_suffix: str | Sequence[str] = '.png',
+                 label_map: dict[int, int] | None = None,
+                 maps_root: str | None = None,
                  map_kinds: Sequence[str] = MAP_KINDS,
-                 dataset_name: Optional[str] = None,
-                 domain: Optional[int] = None,
+                 dataset_name: str | None = None,
+                 domain: int | None = None,
                  pair_by: str = 'name',
                  labels_hidden: bool = False,
                  **kwargs) -> None:
@@ -86,12 +86,12 @@ class AnomalyDataset(BaseSegDataset):
         super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     @property
-    def allowed_targets(self) -> Tuple[int, ...]:
+    def allowed_targets(self) -> tuple[int, ...]:
         """What labels become."""
         indices = (NORMAL, ANOMALY) if self.LABEL_CLASSES is None else range(len(self.LABEL_CLASSES))
         return (*indices, IGNORE)
 
-    def _check_label_map(self, label_map: Dict[int, int]) -> Dict[int, int]:
+    def _check_label_map(self, label_map: dict[int, int]) -> dict[int, int]:
         """Values 0..255 to targets, with integer keys (configs loaded from JSON have strings)."""
         table = {int(value): int(target) for value, target in label_map.items()}
         targets = self.allowed_targets
@@ -100,26 +100,26 @@ class AnomalyDataset(BaseSegDataset):
         return table
 
     @property
-    def num_official_images(self) -> Optional[int]:
+    def num_official_images(self) -> int | None:
         """Number of images of the official set; None where that is unknown or only a part is read."""
         if self.ann_file or self._indices is not None:
             return None
         return self.NUM_IMAGES.get((self.dataset_name, self.split))
 
     @property
-    def unlabelled_images(self) -> FrozenSet[str]:
+    def unlabelled_images(self) -> frozenset[str]:
         """Paths of images that are known to have not one labelled pixel."""
         return frozenset()
 
-    def find_images(self) -> Dict[str, str]:
+    def find_images(self) -> dict[str, str]:
         """Images of the data set: name -> path relative to the image folder."""
         return self.select(self.all_images(), self.listed_names())
 
-    def all_images(self) -> Dict[str, str]:
+    def all_images(self) -> dict[str, str]:
         """Images of the folder, whether or not they are used: name -> path relative to it."""
         return list_files(self.data_prefix['img_path'], self.img_suffix, 'images', self.RECURSIVE)
 
-    def listed_names(self) -> Optional[List[str]]:
+    def listed_names(self) -> list[str] | None:
         """Names in ``ann_file``, or None where there is no list."""
         if not self.ann_file:
             return None
@@ -128,7 +128,7 @@ class AnomalyDataset(BaseSegDataset):
         with open(self.ann_file, encoding='utf-8') as file:
             return [line.strip() for line in file if line.strip()]
 
-    def select(self, images: Dict[str, str], names: Optional[List[str]]) -> Dict[str, str]:
+    def select(self, images: dict[str, str], names: list[str] | None) -> dict[str, str]:
         """The named ones of the images, in sorted order."""
         if names is None:
             return images
@@ -138,11 +138,11 @@ class AnomalyDataset(BaseSegDataset):
                                     f'{listing(list(missing))}')
         return {name: images[name] for name in sorted(set(names))}
 
-    def find_labels(self) -> Dict[str, str]:
+    def find_labels(self) -> dict[str, str]:
         """Labels of the data set: name -> path relative to the label folder."""
         return list_files(self.data_prefix['seg_map_path'], self.seg_map_suffix, 'label files')
 
-    def find_pairs(self) -> List[Tuple[str, str]]:
+    def find_pairs(self) -> list[tuple[str, str]]:
         """Pairs of image and label, each relative to its folder."""
         images, labels, folder = self.find_images(), self.find_labels(), self.data_prefix['seg_map_path']
         listed = self.listed_names() is not None
@@ -155,7 +155,7 @@ class AnomalyDataset(BaseSegDataset):
         pairs = pair_by_order(images, labels, 'label file', folder, self.refuse)
         return [pair for pair in pairs if pair[0] in chosen]
 
-    def find_maps(self, image_paths: Sequence[str]) -> List[Dict[str, str]]:
+    def find_maps(self, image_paths: Sequence[str]) -> list[dict[str, str]]:
         """Paths of the maps of each image, those that exist; none may be missing."""
         if not os.path.isdir(self.maps_root):
             raise FileNotFoundError(f'maps_root not found: {self.maps_root}; {MAPS_HINT}')
@@ -163,7 +163,8 @@ class AnomalyDataset(BaseSegDataset):
         present = {
             os.path.join(root, name)
             for kind in self.map_kinds
-            for root, _, names in os.walk(os.path.join(self.maps_root, kind), followlinks=True) for name in names
+            for root, _, names in os.walk(os.path.join(self.maps_root, kind), followlinks=True)
+            for name in names
         }
         missing = [(image, path) for image, maps in zip(image_paths, files) for path in maps.values()
                    if path not in present]
@@ -173,7 +174,7 @@ class AnomalyDataset(BaseSegDataset):
                         f'{listing(list(dict.fromkeys(image for image, _ in missing)))}; {MAPS_HINT}')
         return [{kind: path for kind, path in maps.items() if path in present} for maps in files]
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Pair images, labels and maps; checks everything that can be known without opening an image."""
         pairs = [(image, None) for image in self.find_images().values()] if self.labels_hidden else self.find_pairs()
         maps = self.find_maps([image for image, _ in pairs]) if self.maps_root is not None else [None] * len(pairs)

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 from mmseg.registry import DATASETS
@@ -31,14 +31,14 @@ class AnomalyMixDataset(VoidClassDataset):
     DEFAULT_NAME = 'AnomalyMix'
     DEFAULT_DOMAIN = 1
 
-    def __init__(self, objects: dict, ignore_ids: Optional[Sequence[int]] = None, **kwargs) -> None:
+    def __init__(self, objects: dict, ignore_ids: Sequence[int] | None = None, **kwargs) -> None:
         if kwargs.get('maps_root') is not None:
             raise ValueError('AnomalyMixDataset pastes on the fly and can have no maps_root: write composites with '
                              'tools/dataset_converters/make_anomaly_mix.py and read them with CompositeDataset')
         if kwargs.pop('anomaly_ids', ()):
             raise ValueError('AnomalyMixDataset takes no anomaly_ids: its anomalies are the pasted objects')
         self.object_args = dict(objects)
-        self.objects: Optional[CocoObjects] = None
+        self.objects: CocoObjects | None = None
         super().__init__(anomaly_ids=(), ignore_ids=ignore_ids, **kwargs)
         if not any(isinstance(step, PasteObjects) for step in self.pipeline.transforms):
             raise ValueError('the pipeline of AnomalyMixDataset must contain PasteObjects after its loading steps')
@@ -56,7 +56,7 @@ class AnomalyMixDataset(VoidClassDataset):
     def _info_with_objects(self, idx: int) -> dict:
         return dict(self.get_data_info(idx), objects=self.objects, anomaly_target=self.anomaly_target)
 
-    def composite(self, key: SampleKey) -> Tuple[np.ndarray, np.ndarray]:
+    def composite(self, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
         """A composite as the first part of the pipeline, up to the pasting, makes it.
 
         Returns:

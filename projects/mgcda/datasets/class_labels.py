@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, Optional, Sequence, Union
+from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
@@ -38,8 +38,8 @@ class ClassLabelDataset(AnomalyDataset):
     def __init__(self,
                  label_format: str = 'label_ids',
                  data_prefix: dict = dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-                 img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
-                 seg_map_suffix: Optional[str] = None,
+                 img_suffix: str | Sequence[str] = CITYSCAPES_IMAGE_SUFFIXES,
+                 seg_map_suffix: str | None = None,
                  **kwargs) -> None:
         if label_format not in _LABEL_SUFFIXES:
             raise ValueError(f'label_format must be one of {tuple(_LABEL_SUFFIXES)}, got {label_format!r}')
@@ -57,7 +57,7 @@ class ClassLabelDataset(AnomalyDataset):
             **kwargs)
 
 
-def _label_map(label_format: str) -> Dict[int, int]:
+def _label_map(label_format: str) -> dict[int, int]:
     """Table from the values of a format to train ids."""
     num_classes = len(CITYSCAPES_CLASSES)
     if label_format == 'train_ids':

@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 from collections import OrderedDict
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from .image_io import read_image
 
 #: Categories of COCO whose objects belong to a class of Cityscapes.
-CITYSCAPES_CATEGORIES: Tuple[str, ...] = ('person', 'bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck',
+CITYSCAPES_CATEGORIES: tuple[str, ...] = ('person', 'bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck',
                                           'traffic light', 'stop sign')
 INSTANCE, IMAGE = 'instance', 'image'
 
@@ -52,12 +52,12 @@ class CocoObjects:
                  ann_file: str,
                  img_path: str,
                  data_root: str = '',
-                 categories: Optional[Sequence[str]] = None,
-                 min_area: Optional[float] = None,
+                 categories: Sequence[str] | None = None,
+                 min_area: float | None = None,
                  cache_mb: float = 64,
                  unit: str = INSTANCE,
-                 min_side: Optional[int] = None,
-                 pool_size: Optional[int] = None) -> None:
+                 min_side: int | None = None,
+                 pool_size: int | None = None) -> None:
         if unit not in (INSTANCE, IMAGE):
             raise ValueError(f'unit must be {INSTANCE!r} or {IMAGE!r}, got {unit!r}')
         min_area = (1500 if unit == INSTANCE else 1) if min_area is None else min_area
@@ -79,7 +79,7 @@ class CocoObjects:
         self.min_side = min_side
         self.pool_size = pool_size
         self._cache_bytes = int(cache_mb * 2**20)
-        self._cache: 'OrderedDict[int, Tuple[np.ndarray, np.ndarray]]' = OrderedDict()
+        self._cache: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._cached = 0
         self._index(self._read(), categories)
 
@@ -98,7 +98,7 @@ class CocoObjects:
                 raise ValueError(f'{self.ann_file} is no COCO annotation file: it has no list {key!r}')
         return content
 
-    def _category_ids(self, content: dict, categories: Optional[Sequence[str]]) -> set:
+    def _category_ids(self, content: dict, categories: Sequence[str] | None) -> set:
         names = {category['name']: category['id'] for category in content['categories']}
         if categories is None:
             wanted = set(names) - set(CITYSCAPES_CATEGORIES)
@@ -112,7 +112,7 @@ class CocoObjects:
                              'Cityscapes')
         return {names[name] for name in wanted}
 
-    def _index(self, content: dict, categories: Optional[Sequence[str]]) -> None:
+    def _index(self, content: dict, categories: Sequence[str] | None) -> None:
         """Keep the usable objects as pickles in one buffer, in the order of their ids."""
         try:
             category_ids = self._category_ids(content, categories)
@@ -134,14 +134,14 @@ class CocoObjects:
         self._ends = np.cumsum([len(record) for record in records])
         self._sizes = np.array([self._box(group, images)[2:] for group in usable], np.int32)
 
-    def _groups(self, annotations: List[dict], category_ids: set, images: dict) -> List[Tuple[int, List[dict]]]:
+    def _groups(self, annotations: list[dict], category_ids: set, images: dict) -> list[tuple[int, list[dict]]]:
         """Id and annotations of each object, whatever its area."""
         large = {key for key, image in images.items() if min(image['height'], image['width']) >= self.min_side}
         if self.unit == INSTANCE:
             return [(annotation['id'], [annotation]) for annotation in annotations
                     if annotation['category_id'] in category_ids and not annotation.get('iscrowd', 0)
                     and images[annotation['image_id']]['id'] in large]
-        groups: Dict[int, List[dict]] = {}
+        groups: dict[int, list[dict]] = {}
         for annotation in annotations:
             groups.setdefault(images[annotation['image_id']]['id'], []).append(annotation)
         return [(key, group) for key, group in groups.items()
@@ -153,16 +153,17 @@ class CocoObjects:
             smaller = f' in images of {self.min_side} pixels and more' if self.min_side > 1 else ''
             return (f'{self.ann_file} has no usable instance of at least {self.min_area} pixels{smaller} among its '
                     f'{num_annotations}; lower min_area or name other categories')
-        return (f"{self.ann_file} has no usable image for unit='image': one of at least {self.min_side} pixels in height "
-                f'and width, with at least {self.min_area} pixels of instances, all of them of the categories; lower '
-                'min_side or name other categories')
+        return (
+            f"{self.ann_file} has no usable image for unit='image': one of at least {self.min_side} pixels in height "
+            f'and width, with at least {self.min_area} pixels of instances, all of them of the categories; lower '
+            'min_side or name other categories')
 
     @staticmethod
     def _area(annotation: dict) -> float:
         return annotation['area'] if 'area' in annotation else annotation['bbox'][2] * annotation['bbox'][3]
 
     @staticmethod
-    def _box(group: List[dict], images: dict) -> Tuple[int, int, int, int]:
+    def _box(group: list[dict], images: dict) -> tuple[int, int, int, int]:
         """Box (x, y, width, height) around the annotations of an object, in whole pixels inside the image."""
         image = images[group[0]['image_id']]
         x, y, widths, heights = np.array([annotation['bbox'] for annotation in group], np.float64).T
@@ -171,7 +172,7 @@ class CocoObjects:
         bottom = min(image['height'], int(np.ceil((y + heights).max())))
         return left, top, right - left, bottom - top
 
-    def _record(self, group: List[dict], images: dict) -> tuple:
+    def _record(self, group: list[dict], images: dict) -> tuple:
         image = images[group[0]['image_id']]
         name = f'annotation {group[0]["id"]}' if self.unit == INSTANCE else f'image {image["id"]}'
         segmentations = [self._segmentation(annotation['segmentation'], image) for annotation in group]
@@ -193,12 +194,12 @@ class CocoObjects:
         state.update(_cache=OrderedDict(), _cached=0)
         return state
 
-    def box_size(self, index: int) -> Tuple[int, int]:
+    def box_size(self, index: int) -> tuple[int, int]:
         """Width and height of an object's box in its own image."""
         width, height = self._sizes[index]
         return int(width), int(height)
 
-    def crop(self, index: int, size: Optional[Tuple[int, int]] = None) -> Tuple[np.ndarray, np.ndarray]:
+    def crop(self, index: int, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """An object and its mask, by default in original size.
 
         Args:
@@ -236,14 +237,14 @@ class CocoObjects:
             raise ValueError(f'{self.ann_file}: the mask of {name} is empty or not of size {size[1]}x{size[0]}')
         return mask
 
-    def of_images(self) -> Dict[str, List[int]]:
+    def of_images(self) -> dict[str, list[int]]:
         """Objects of each image that has any: path -> indices."""
-        found: Dict[str, List[int]] = {}
+        found: dict[str, list[int]] = {}
         for index in range(len(self)):
             found.setdefault(os.path.join(self.img_path, self._record_of(index)[1]), []).append(index)
         return found
 
-    def image_sizes(self) -> Dict[str, Tuple[int, int]]:
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
         """Images that objects are cut from: path -> (H, W) as the annotation file says."""
         records = (self._record_of(index) for index in range(len(self)))
         return {os.path.join(self.img_path, file_name): size for _, file_name, size, _, _ in records}
@@ -252,7 +253,7 @@ class CocoObjects:
         start = 0 if index == 0 else self._ends[index - 1]
         return pickle.loads(memoryview(self._records[start:self._ends[index]]))
 
-    def _load(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
+    def _load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
@@ -265,7 +266,7 @@ class CocoObjects:
                 self._cached -= sum(array.nbytes for array in self._cache.popitem(last=False)[1])
         return entry
 
-    def _decode(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
+    def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         _, file_name, (height, width), (x, y, box_width, box_height), _ = self._record_of(index)
         path = os.path.join(self.img_path, file_name)
         image = read_image(path, 'color_ignore_orientation', what='COCO image')
@@ -278,6 +279,6 @@ class CocoObjects:
     @staticmethod
     def _mask(segmentation, height: int, width: int) -> np.ndarray:
         if isinstance(segmentation, list):
-            polygons: List[list] = [polygon.tolist() for polygon in segmentation]
+            polygons: list[list] = [polygon.tolist() for polygon in segmentation]
             segmentation = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
         return coco_mask.decode(segmentation)

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Sequence, Union
+from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
@@ -20,7 +20,7 @@ class CompositeDataset(AnomalyDataset):
 
     def __init__(self,
                  data_prefix: dict = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-                 img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
+                 img_suffix: str | Sequence[str] = CITYSCAPES_IMAGE_SUFFIXES,
                  seg_map_suffix: str = '_gtFine_anomaly.png',
                  **kwargs) -> None:
         super().__init__(data_prefix=data_prefix, img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)

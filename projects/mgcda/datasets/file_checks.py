@@ -3,7 +3,6 @@
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -30,12 +29,12 @@ class SampleReport:
         values: values in the label file.
         num_normal, num_anomaly: pixels of the label; None where there is no label, or none that can be read.
     """
-    problems: List[str] = field(default_factory=list)
-    size: Optional[Tuple[int, int]] = None
-    digest: Optional[bytes] = None
-    values: FrozenSet[int] = frozenset()
-    num_normal: Optional[int] = None
-    num_anomaly: Optional[int] = None
+    problems: list[str] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    digest: bytes | None = None
+    values: frozenset[int] = frozenset()
+    num_normal: int | None = None
+    num_anomaly: int | None = None
 
 
 def check_sample(info: dict, resize_label: bool = False, resize_maps: bool = False) -> SampleReport:
@@ -86,7 +85,7 @@ def _check_label(info: dict, resize: bool, report: SampleReport) -> None:
     report.num_anomaly = int(np.count_nonzero(target == ANOMALY))
 
 
-def _check_map(kind: str, path: str, sizes: Dict[str, Tuple[int, int]], report: SampleReport) -> None:
+def _check_map(kind: str, path: str, sizes: dict[str, tuple[int, int]], report: SampleReport) -> None:
     """Note the size of a map that is as it should be."""
     try:
         loaded = read_map(kind, path)
@@ -100,7 +99,7 @@ def _check_map(kind: str, path: str, sizes: Dict[str, Tuple[int, int]], report: 
     sizes[kind] = loaded.shape[:2]
 
 
-def check_object_image(path: str, size: Tuple[int, int]) -> List[str]:
+def check_object_image(path: str, size: tuple[int, int]) -> list[str]:
     """Problems of a COCO image that objects are cut from, as far as its header tells them.
 
     Args:

@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
 import re
-from typing import Dict, List, Optional, Tuple
 
 from mmseg.registry import DATASETS
 
@@ -12,7 +11,13 @@ from .lost_and_found import LABEL_MAP as _LOST_AND_FOUND
 from .pairing import HIDDEN_LABELS, by_base_name, find_layout, list_files, listing
 
 _LABEL_FORMATS = {
-    'fishyscapes': {value: {0: NORMAL, 1: ANOMALY}.get(value, IGNORE) for value in range(256)},
+    'fishyscapes': {
+        value: {
+            0: NORMAL,
+            1: ANOMALY
+        }.get(value, IGNORE)
+        for value in range(256)
+    },
     'lost_and_found': _LOST_AND_FOUND,
 }
 _LAYOUTS = {
@@ -59,7 +64,7 @@ class FishyscapesDataset(AnomalyDataset):
 
     def __init__(self,
                  data_root: str = '',
-                 data_prefix: Optional[dict] = None,
+                 data_prefix: dict | None = None,
                  split: str = 'val',
                  layout: str = 'auto',
                  label_format: str = 'fishyscapes',
@@ -80,11 +85,11 @@ class FishyscapesDataset(AnomalyDataset):
         self.split = split
         self.layout = layout
         self.label_format = label_format
-        self._overlays: Dict[str, str] = {}
+        self._overlays: dict[str, str] = {}
         kwargs.setdefault('label_map', _LABEL_FORMATS[label_format])
         super().__init__(data_root=data_root, data_prefix=data_prefix, labels_hidden=split == 'test', **kwargs)
 
-    def find_labels(self) -> Dict[str, str]:
+    def find_labels(self) -> dict[str, str]:
         """Labels of the validation set; Fishyscapes' labels of other frames of LostAndFound are refused."""
         folder = self.data_prefix['seg_map_path']
         if self.layout == 'official':
@@ -100,7 +105,7 @@ class FishyscapesDataset(AnomalyDataset):
                         f'{listing(hidden)}; {HIDDEN_LABELS}; remove them')
         return {stem: path for stem, path in labels.items() if stem not in hidden}
 
-    def find_pairs(self) -> List[Tuple[str, str]]:
+    def find_pairs(self) -> list[tuple[str, str]]:
         """Pairs of image and label; in the official layout most images have no label."""
         if self.layout != 'official':
             return super().find_pairs()
@@ -116,7 +121,7 @@ class FishyscapesDataset(AnomalyDataset):
             self._find_overlays(labels, folder)
         return [(by_name[names[stem]], path) for stem, path in labels.items() if names[stem] in by_name]
 
-    def _find_overlays(self, labels: Dict[str, str], folder: str) -> None:
+    def _find_overlays(self, labels: dict[str, str], folder: str) -> None:
         """Note the overlay of every label."""
         overlays = list_files(folder, _OVERLAY_SUFFIX, 'overlays', recursive=False)
         missing = [path for stem, path in labels.items() if stem not in overlays]
@@ -131,7 +136,7 @@ class FishyscapesDataset(AnomalyDataset):
             for stem, path in labels.items() if stem in overlays
         }
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Add ``overlay_path`` where images have one."""
         data_list = super().load_data_list()
         for info in data_list:

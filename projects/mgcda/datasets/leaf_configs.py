@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Dict, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 
-def leaf_configs(dataset: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+def leaf_configs(dataset: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Configs of the data sets inside ConcatDataset, MultiDomainDataset, RepeatDataset and the like, or of itself."""
     inner = [dataset['dataset']] if dataset.get('dataset') else dataset.get('datasets')
     if not inner:

@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, FrozenSet, List, Optional, Tuple
 
 from mmseg.registry import DATASETS
 
@@ -48,10 +47,10 @@ class LostAndFoundDataset(AnomalyDataset):
 
     def __init__(self,
                  split: str = 'test',
-                 data_prefix: Optional[dict] = None,
-                 img_suffix: Tuple[str, ...] = ('_leftImg8bit.png', '_leftImg8bit.webp', '_leftImg8bit.jpg'),
+                 data_prefix: dict | None = None,
+                 img_suffix: tuple[str, ...] = ('_leftImg8bit.png', '_leftImg8bit.webp', '_leftImg8bit.jpg'),
                  seg_map_suffix: str = '_gtCoarse_labelIds.png',
-                 dataset_name: Optional[str] = None,
+                 dataset_name: str | None = None,
                  **kwargs) -> None:
         names = {part: name for name, part in self.NUM_IMAGES}
         if split not in names:
@@ -68,28 +67,28 @@ class LostAndFoundDataset(AnomalyDataset):
             **kwargs)
 
     @property
-    def unlabelled_images(self) -> FrozenSet[str]:
+    def unlabelled_images(self) -> frozenset[str]:
         """Paths of the 17 test frames whose labels are all 0, where the test set is complete."""
         frames = list(self.find_frames().values())
         if self.split != 'test' or len(frames) != NUM_TEST_FRAMES:
             return frozenset()
         return frozenset(os.path.join(self.data_prefix['img_path'], frames[i]) for i in UNLABELLED_FRAMES)
 
-    def listed_names(self) -> Optional[List[str]]:
+    def listed_names(self) -> list[str] | None:
         """Names in ``ann_file``, whose lines may name the folder of the recording, too."""
         names = super().listed_names()
         return None if names is None else [os.path.basename(name) for name in names]
 
-    def find_frames(self) -> Dict[str, str]:
+    def find_frames(self) -> dict[str, str]:
         """All frames of the folder, sorted by name: name -> path relative to the image folder."""
         folder = self.data_prefix['img_path']
         return by_base_name(list_files(folder, self.img_suffix, 'images'), 'images', folder, self.refuse)
 
-    def find_images(self) -> Dict[str, str]:
+    def find_images(self) -> dict[str, str]:
         """Frames of the split."""
         return self._of_split(self.find_frames())
 
-    def _of_split(self, frames: Dict[str, str]) -> Dict[str, str]:
+    def _of_split(self, frames: dict[str, str]) -> dict[str, str]:
         """Those of all frames that are of the split, and listed where there is a list."""
         listed = self.listed_names()
         if self.split != 'test_no_known':
@@ -108,7 +107,7 @@ class LostAndFoundDataset(AnomalyDataset):
         frames = {name: path for name, path in frames.items() if name not in left_out}
         return self.select(frames, None if listed is None else [name for name in listed if name not in left_out])
 
-    def find_pairs(self) -> List[Tuple[str, str]]:
+    def find_pairs(self) -> list[tuple[str, str]]:
         """Pairs of frame and label; labels of frames outside the split do not count, those without any are refused."""
         frames, folder = self.find_frames(), self.data_prefix['seg_map_path']
         images = self._of_split(frames)

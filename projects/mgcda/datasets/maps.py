@@ -1,12 +1,12 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The dissimilarity maps on disk: their kinds and where their files lie."""
 import os
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 #: Kinds of maps in the order of their channels in a dissimilarity sample, after the image.
-MAP_KINDS: Tuple[str, ...] = ('synthesis', 'semantic', 'entropy', 'perceptual', 'distance')
+MAP_KINDS: tuple[str, ...] = ('synthesis', 'semantic', 'entropy', 'perceptual', 'distance')
 #: Kinds that every dissimilarity network reads; the others are the uncertainty maps, which some do without.
-REQUIRED_KINDS: Tuple[str, ...] = MAP_KINDS[:2]
+REQUIRED_KINDS: tuple[str, ...] = MAP_KINDS[:2]
 #: Kinds that one network makes, at its size: the generator, the segmenter.
 _KINDS_OF_ONE_SIZE = (('synthesis', 'perceptual'), ('semantic', 'entropy', 'distance'))
 #: What to do when maps are missing, for error messages.
@@ -14,7 +14,7 @@ MAPS_HINT = ('write the maps of this data set with tools/dataset_converters/make
              'or leave LoadDissimilarityMaps out of the pipeline and let the segmentor compute them')
 
 
-def check_kinds(name: str, kinds: Sequence[str]) -> Tuple[str, ...]:
+def check_kinds(name: str, kinds: Sequence[str]) -> tuple[str, ...]:
     """The kinds in the order of their channels.
 
     Raises:
@@ -25,7 +25,7 @@ def check_kinds(name: str, kinds: Sequence[str]) -> Tuple[str, ...]:
     return tuple(kind for kind in MAP_KINDS if kind in kinds)
 
 
-def size_problems(sizes: Dict[str, Tuple[int, int]], paths: Dict[str, str]) -> List[str]:
+def size_problems(sizes: dict[str, tuple[int, int]], paths: dict[str, str]) -> list[str]:
     """What is wrong with the sizes of an image's maps, naming the files; maps of one network must be of one size.
 
     That may be the image's, the network's, or any other.
@@ -54,6 +54,6 @@ def map_file(maps_root: str, kind: str, image: str) -> str:
     return os.path.join(maps_root, kind, os.path.splitext(image)[0] + '.png')
 
 
-def map_files(maps_root: str, image: str, kinds: Sequence[str] = MAP_KINDS) -> Dict[str, str]:
+def map_files(maps_root: str, image: str, kinds: Sequence[str] = MAP_KINDS) -> dict[str, str]:
     """Paths of all maps of an image, by kind."""
     return {kind: map_file(maps_root, kind, image) for kind in kinds}

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import bisect
-from typing import Sequence, Tuple, Union
+from collections.abc import Sequence
 
 from mmengine.dataset import BaseDataset, ConcatDataset, force_full_init
 from mmseg.registry import DATASETS
@@ -22,7 +22,7 @@ class MultiDomainDataset(ConcatDataset):
         ValueError: no data set, an empty one, or two of the same domain.
     """
 
-    def __init__(self, datasets: Sequence[Union[BaseDataset, dict]], **kwargs) -> None:
+    def __init__(self, datasets: Sequence[BaseDataset | dict], **kwargs) -> None:
         if not datasets:
             raise ValueError('MultiDomainDataset needs at least one data set in datasets')
         super().__init__(datasets=datasets, **kwargs)
@@ -33,7 +33,7 @@ class MultiDomainDataset(ConcatDataset):
 
     @property
     @force_full_init
-    def domain_sizes(self) -> Tuple[int, ...]:
+    def domain_sizes(self) -> tuple[int, ...]:
         """Number of samples of each domain."""
         return tuple(len(dataset) for dataset in self.datasets)
 

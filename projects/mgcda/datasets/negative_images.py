@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, List, Optional, Tuple
 
 from mmseg.registry import DATASETS
 
@@ -32,8 +31,8 @@ class NegativeImageDataset(AnomalyDataset):
         domain: none by default, which MDAT and CACL refuse: they align the streets.
 
     Raises:
-        ValueError: other targets, or a background that is none of them; options of labels and maps, which there are none
-            of; no image with an object.
+        ValueError: other targets, or a background that is none of them; options of labels and maps, of which there
+            are none; no image with an object.
         FileNotFoundError, ValueError: as :class:`AnomalyDataset` and :class:`CocoObjects`.
     """
 
@@ -41,7 +40,7 @@ class NegativeImageDataset(AnomalyDataset):
 
     def __init__(self,
                  targets: str = BINARY,
-                 objects: Optional[dict] = None,
+                 objects: dict | None = None,
                  background: int = IGNORE,
                  data_prefix: dict = dict(img_path='images'),
                  **kwargs) -> None:
@@ -56,7 +55,7 @@ class NegativeImageDataset(AnomalyDataset):
         if objects is None and background != IGNORE:
             raise ValueError('background is the target of pixels outside the objects, so it needs objects')
         self.background = background
-        self.objects: Optional[CocoObjects] = None
+        self.objects: CocoObjects | None = None
         if objects is not None:
             folder = dict(data_root=kwargs.get('data_root') or '', img_path=data_prefix['img_path'])
             if folder.keys() & objects.keys():
@@ -65,17 +64,17 @@ class NegativeImageDataset(AnomalyDataset):
             self.object_args = dict(objects, **folder)
         super().__init__(data_prefix=data_prefix, **kwargs)
 
-    def find_pairs(self) -> List[Tuple[str, None]]:
+    def find_pairs(self) -> list[tuple[str, None]]:
         """Images, none of which has a label."""
         return [(image, None) for image in self.find_images().values()]
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """List the images, each with the objects that it shows."""
         data_list = [dict(info, anomaly_target=self.anomaly_target) for info in super().load_data_list()]
         if not hasattr(self, 'object_args'):
             return data_list
         self.objects = CocoObjects(**self.object_args)
-        shown: Dict[str, List[int]] = self.objects.of_images()
+        shown: dict[str, list[int]] = self.objects.of_images()
         data_list = [
             dict(info, background=self.background, object_indices=shown[info['img_path']]) for info in data_list
             if info['img_path'] in shown

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict
 
 from .class_labels import ClassLabelDataset
 from .fishyscapes import FishyscapesDataset
@@ -8,7 +7,7 @@ from .road_anomaly import RoadAnomalyDataset
 from .smiyc import SMIYCDataset
 
 
-def official_num_images() -> Dict[str, int]:
+def official_num_images() -> dict[str, int]:
     """Images with public labels of the complete test sets, by the name that results are reported under."""
     numbers = {}
     for kind in (RoadAnomalyDataset, FishyscapesDataset, SMIYCDataset, LostAndFoundDataset, ClassLabelDataset):

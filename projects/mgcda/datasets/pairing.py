@@ -2,7 +2,7 @@
 """Finding the files of a data set and pairing them up."""
 import os
 import re
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Callable, Sequence
 
 #: What is done with a problem of a data set: raising it, or, to find more of them, noting it.
 Refuse = Callable[[str], None]
@@ -17,7 +17,7 @@ def raise_problem(problem: str) -> None:
     raise ValueError(problem)
 
 
-def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recursive: bool = True) -> Dict[str, str]:
+def list_files(folder: str, suffixes: str | Sequence[str], what: str, recursive: bool = True) -> dict[str, str]:
     """Files below a folder that end on one of the suffixes: name without suffix -> path relative to the folder.
 
     Sorted by name; hidden files and folders are left out, links to folders followed.
@@ -29,7 +29,7 @@ def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recu
     suffixes = (suffixes, ) if isinstance(suffixes, str) else tuple(suffixes)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f'folder of {what} not found: {folder}; check data_root and data_prefix')
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith('.')) if recursive else []
         for name in names:
@@ -46,11 +46,10 @@ def list_files(folder: str, suffixes: Union[str, Sequence[str]], what: str, recu
     return dict(sorted(found.items()))
 
 
-def find_layout(data_root: Optional[str], layouts: Dict[str, dict]) -> str:
+def find_layout(data_root: str | None, layouts: dict[str, dict]) -> str:
     """Name of the first layout whose folder ``data_prefix.img_path`` is below ``data_root``, or of the first of all."""
-    present = (
-        name for name, layout in layouts.items()
-        if os.path.isdir(os.path.join(data_root or '', layout['data_prefix']['img_path'])))
+    present = (name for name, layout in layouts.items()
+               if os.path.isdir(os.path.join(data_root or '', layout['data_prefix']['img_path'])))
     return next(present, next(iter(layouts)))
 
 
@@ -61,13 +60,13 @@ def listing(names: Sequence[str]) -> str:
     return ', '.join(names[:_SHOWN]) + rest
 
 
-def by_base_name(files: Dict[str, str], what: str, folder: str, refuse: Refuse = raise_problem) -> Dict[str, str]:
+def by_base_name(files: dict[str, str], what: str, folder: str, refuse: Refuse = raise_problem) -> dict[str, str]:
     """Files of :func:`list_files` by name without folders, sorted by it.
 
     Raises:
         ValueError: two files of the same name in different folders.
     """
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for stem, path in files.items():
         first = found.setdefault(os.path.basename(stem), path)
         if first != path:
@@ -75,11 +74,11 @@ def by_base_name(files: Dict[str, str], what: str, folder: str, refuse: Refuse =
     return dict(sorted(found.items()))
 
 
-def pair_by_name(images: Dict[str, str],
-                 others: Dict[str, str],
+def pair_by_name(images: dict[str, str],
+                 others: dict[str, str],
                  what: str,
                  folder: str,
-                 refuse: Refuse = raise_problem) -> List[Tuple[str, str]]:
+                 refuse: Refuse = raise_problem) -> list[tuple[str, str]]:
     """Pairs (image, other) of equal names.
 
     Raises:
@@ -97,17 +96,17 @@ def pair_by_name(images: Dict[str, str],
     return [(path, others[name]) for name, path in images.items() if name in others]
 
 
-def natural_order(name: str) -> List[Tuple[int, int, str]]:
+def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Sorting key that takes runs of digits for numbers, which stand before letters: 1, 2, 10, a, b1, b2, b10."""
     parts = re.findall(r'[0-9]+|[^0-9]+', name)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def pair_by_order(images: Dict[str, str],
-                  others: Dict[str, str],
+def pair_by_order(images: dict[str, str],
+                  others: dict[str, str],
                   what: str,
                   folder: str,
-                  refuse: Refuse = raise_problem) -> List[Tuple[str, str]]:
+                  refuse: Refuse = raise_problem) -> list[tuple[str, str]]:
     """Pairs (image, other) of files that sort alike in natural order; none where their numbers differ.
 
     Names may differ: 1.png, 2.png and 10.png go with 1_label.png, 2_label.png and 10_label.png.

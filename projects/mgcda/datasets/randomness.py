@@ -1,8 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Random numbers of the data that are a pure function of (seed, position, index)."""
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, Tuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class SampleKey(int):
         key.position = int(index) if position is None else int(position)
         return key
 
-    def __getnewargs__(self) -> Tuple[int, int, int]:
+    def __getnewargs__(self) -> tuple[int, int, int]:
         return int(self), self.seed, self.position
 
     def __repr__(self) -> str:

@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import json
 import os
-from typing import List, Optional
 
 from mmseg.registry import DATASETS
 
@@ -14,11 +13,17 @@ _LAYOUTS = {
     'official': dict(
         data_prefix=dict(img_path='frames', seg_map_path='frames'),
         seg_map_suffix='.labels/labels_semantic.png',
-        label_map={0: NORMAL, 2: ANOMALY}),
+        label_map={
+            0: NORMAL,
+            2: ANOMALY
+        }),
     'original': dict(
         data_prefix=dict(img_path='original', seg_map_path='labels'),
         seg_map_suffix='.png',
-        label_map={0: NORMAL, 1: ANOMALY}),
+        label_map={
+            0: NORMAL,
+            1: ANOMALY
+        }),
     'images': dict(
         data_prefix=dict(img_path='images', seg_map_path='labels_masks'),
         seg_map_suffix='.png',
@@ -60,7 +65,7 @@ class RoadAnomalyDataset(AnomalyDataset):
         kwargs = {**_LAYOUTS[layout], 'img_suffix': IMAGE_SUFFIXES, **kwargs}
         super().__init__(data_root=data_root, **kwargs)
 
-    def listed_names(self) -> Optional[List[str]]:
+    def listed_names(self) -> list[str] | None:
         """Names in ``ann_file``, else in the official ``frame_list.json``, else None."""
         path = os.path.join(self.data_root or '', 'frame_list.json')
         if self.ann_file or self.layout != 'official' or not os.path.isfile(path):

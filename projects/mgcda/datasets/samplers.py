@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import Iterator, List, Optional, Sequence, Tuple, Union
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -40,11 +40,11 @@ class DomainBalancedSampler(Sampler):
     def __init__(self,
                  dataset,
                  batch_size: int,
-                 num_per_domain: Optional[Union[int, Sequence[int]]] = None,
-                 ratio: Optional[Sequence[int]] = None,
+                 num_per_domain: int | Sequence[int] | None = None,
+                 ratio: Sequence[int] | None = None,
                  infinite: bool = False,
                  shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+                 seed: int | None = None) -> None:
         if not hasattr(dataset, 'domain_sizes'):
             raise TypeError(f'DomainBalancedSampler needs a MultiDomainDataset, got {type(dataset).__name__}; wrap '
                             "the data set: dict(type='MultiDomainDataset', datasets=[...])")
@@ -62,8 +62,8 @@ class DomainBalancedSampler(Sampler):
             math.ceil(size / (count * self.world_size)) for size, count in zip(self.domain_sizes, self.counts))
         self._start = 0
 
-    def _counts(self, batch_size: int, num_per_domain: Optional[Union[int, Sequence[int]]],
-                ratio: Optional[Sequence[int]]) -> Tuple[int, ...]:
+    def _counts(self, batch_size: int, num_per_domain: int | Sequence[int] | None,
+                ratio: Sequence[int] | None) -> tuple[int, ...]:
         """Samples of each domain in a batch."""
         num_domains = len(self.domain_sizes)
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -99,7 +99,7 @@ class DomainBalancedSampler(Sampler):
         """Keys from global batch ``start`` on, to the end of its epoch or for ever."""
         per_epoch, num_domains = self.batches_per_epoch, len(self.counts)
         epoch, batch = (0, start) if self.infinite else divmod(start, per_epoch)
-        passes: List[Tuple[int, np.ndarray]] = [(-1, np.empty(0))] * num_domains
+        passes: list[tuple[int, np.ndarray]] = [(-1, np.empty(0))] * num_domains
         while self.infinite or batch < per_epoch:
             for domain, (size, count) in enumerate(zip(self.domain_sizes, self.counts)):
                 first = (batch * self.world_size + self.rank) * count

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, Optional, Sequence, Union
+from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
@@ -55,8 +55,8 @@ class SMIYCDataset(AnomalyDataset):
                  split: str = 'val',
                  layout: str = 'auto',
                  data_root: str = '',
-                 img_suffix: Union[str, Sequence[str]] = IMAGE_SUFFIXES,
-                 dataset_name: Optional[str] = None,
+                 img_suffix: str | Sequence[str] = IMAGE_SUFFIXES,
+                 dataset_name: str | None = None,
                  **kwargs) -> None:
         if track not in ('RoadAnomaly21', 'RoadObstacle21'):
             raise ValueError(f"track must be 'RoadAnomaly21' or 'RoadObstacle21', got {track!r}")
@@ -80,7 +80,7 @@ class SMIYCDataset(AnomalyDataset):
             labels_hidden=split != 'val',
             **kwargs)
 
-    def split_of(self, name: str) -> Optional[str]:
+    def split_of(self, name: str) -> str | None:
         """Split that an image of this name belongs to; None for those that the benchmark leaves out."""
         base_name = os.path.basename(name)
         if 'validation' in name or base_name.isdigit():
@@ -89,7 +89,7 @@ class SMIYCDataset(AnomalyDataset):
             return _WEATHER.get(base_name.split('_')[0], 'test')
         return 'test'
 
-    def find_images(self) -> Dict[str, str]:
+    def find_images(self) -> dict[str, str]:
         """Images of the split."""
         folder = self.data_prefix['img_path']
         images, listed = list_files(folder, self.img_suffix, 'images'), self.listed_names()
@@ -110,7 +110,7 @@ class SMIYCDataset(AnomalyDataset):
                                     "validation images contain 'validation', all others are of test images")
         return self.select(chosen, listed)
 
-    def find_labels(self) -> Dict[str, str]:
+    def find_labels(self) -> dict[str, str]:
         """Labels of the validation images; those of test images are refused."""
         folder = self.data_prefix['seg_map_path']
         labels = super().find_labels()

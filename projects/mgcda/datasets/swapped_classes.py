@@ -7,7 +7,7 @@ makes the resynthesis from that. "Pixel-wise Anomaly Detection in Complex Drivin
 CVPR 2021) does so to any part of the objects, mostly to frequent classes, and counts void pixels as anomalies, too.
 """
 import hashlib
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ def name_generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(digest[:8], 'little')])
 
 
-def find_instances(label_ids: np.ndarray, instance_ids: Optional[np.ndarray] = None, min_area: int = 0) -> np.ndarray:
+def find_instances(label_ids: np.ndarray, instance_ids: np.ndarray | None = None, min_area: int = 0) -> np.ndarray:
     """Number the objects of the thing classes.
 
     Args:
@@ -72,7 +72,7 @@ def swap_classes(train_ids: np.ndarray,
                  instances: np.ndarray,
                  fraction: float,
                  rng: np.random.Generator,
-                 weights: Optional[Sequence[float]] = None) -> np.ndarray:
+                 weights: Sequence[float] | None = None) -> np.ndarray:
     """Give a part of the objects another class.
 
     Args:
@@ -97,7 +97,7 @@ def swap_classes(train_ids: np.ndarray,
     return np.where(swapped == UNKNOWN_TRAIN_ID, train_ids, swapped)
 
 
-def _other_classes(old: np.ndarray, rng: np.random.Generator, weights: Optional[Sequence[float]]) -> np.ndarray:
+def _other_classes(old: np.ndarray, rng: np.random.Generator, weights: Sequence[float] | None) -> np.ndarray:
     """A class for each object that is not its ``old`` one, both (K,) train ids."""
     if weights is None:
         new = rng.integers(NUM_CITYSCAPES_CLASSES - 1, size=len(old))
@@ -111,7 +111,7 @@ def _other_classes(old: np.ndarray, rng: np.random.Generator, weights: Optional[
     return np.array([rng.choice(NUM_CITYSCAPES_CLASSES, p=row / row.sum()) for row in share], np.int64)
 
 
-def swap_target(train_ids: np.ndarray, swapped: np.ndarray, void: Optional[np.ndarray] = None) -> np.ndarray:
+def swap_target(train_ids: np.ndarray, swapped: np.ndarray, void: np.ndarray | None = None) -> np.ndarray:
     """Target (H, W) uint8 of a swapped map: 1 where the class is wrong, 255 where the true one is unknown, else 0.
 
     Where ``void`` (H, W), bool, is true, it is 1, too.

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
@@ -44,7 +44,7 @@ class SynBoostDataset(AnomalyDataset):
         kwargs['maps_root'] = kwargs.get('data_root') or '.'
         super().__init__(**kwargs)
 
-    def find_maps(self, image_paths: Sequence[str]) -> List[Dict[str, str]]:
+    def find_maps(self, image_paths: Sequence[str]) -> list[dict[str, str]]:
         """Paths of the maps of each image: the files that sort like it."""
         images, maps = self.all_images(), [{} for _ in image_paths]
         for kind, name in _MAP_FOLDERS.items():

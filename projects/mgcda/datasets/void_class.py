@@ -1,23 +1,32 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import os
-from typing import Dict, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
-from mgcda.labels import (ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL,
-                          NUM_CITYSCAPES_CLASSES, OUTLIER, SYNBOOST_VOID_IDS, VOID_CLASS_ANOMALY_IDS)
+from mgcda.labels import (
+    ANOMALY,
+    CITYSCAPES_TRAIN_LABEL_IDS,
+    CITYSCAPES_VOID_LABEL_IDS,
+    IGNORE,
+    NORMAL,
+    NUM_CITYSCAPES_CLASSES,
+    OUTLIER,
+    SYNBOOST_VOID_IDS,
+    VOID_CLASS_ANOMALY_IDS,
+)
 
 from .anomaly_dataset import AnomalyDataset
 
 BINARY, CLASSES = 'binary', 'classes'
 #: Sets of void ids that ``anomaly_ids`` may name.
-NAMED_VOID_IDS: Dict[str, Tuple[int, ...]] = dict(objects=VOID_CLASS_ANOMALY_IDS, synboost=SYNBOOST_VOID_IDS)
+NAMED_VOID_IDS: dict[str, tuple[int, ...]] = dict(objects=VOID_CLASS_ANOMALY_IDS, synboost=SYNBOOST_VOID_IDS)
 CITYSCAPES_IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
 
 
-def cityscapes_label_map(anomaly_ids: Union[str, Sequence[int]],
-                         ignore_ids: Optional[Sequence[int]] = None,
-                         targets: str = BINARY) -> Dict[int, int]:
+def cityscapes_label_map(anomaly_ids: str | Sequence[int],
+                         ignore_ids: Sequence[int] | None = None,
+                         targets: str = BINARY) -> dict[int, int]:
     """Table from Cityscapes label ids to targets.
 
     Args:
@@ -65,8 +74,8 @@ class VoidClassDataset(AnomalyDataset):
 
     Args:
         anomaly_ids: label ids of ``gtFine`` that are anomalies, or the name of such a set: ``'objects'``, the default,
-            is 4 (static) and 5 (dynamic), the void classes that are objects; ``'synboost'`` is 0, 2, 3, 4, 29 and 30, as
-            in SynBoost's public code, which are mostly the borders of images.
+            is 4 (static) and 5 (dynamic), the void classes that are objects; ``'synboost'`` is 0, 2, 3, 4, 29 and 30,
+            as in SynBoost's public code, which are mostly the borders of images.
         ignore_ids: label ids that are ignored; by default every other id without a train id.
         targets: ``'binary'``: 0, 1 and 255. ``'classes'``, for segmentors that train with outliers: train ids, 254 for
             the pixels of anomalies, and 255.
@@ -81,11 +90,11 @@ class VoidClassDataset(AnomalyDataset):
     NUM_IMAGES = {('VoidClass', 'train'): 2975, ('VoidClass', 'val'): 500}
 
     def __init__(self,
-                 anomaly_ids: Union[str, Sequence[int]] = 'objects',
-                 ignore_ids: Optional[Sequence[int]] = None,
+                 anomaly_ids: str | Sequence[int] = 'objects',
+                 ignore_ids: Sequence[int] | None = None,
                  targets: str = BINARY,
                  data_prefix: dict = dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-                 img_suffix: Union[str, Sequence[str]] = CITYSCAPES_IMAGE_SUFFIXES,
+                 img_suffix: str | Sequence[str] = CITYSCAPES_IMAGE_SUFFIXES,
                  seg_map_suffix: str = '_gtFine_labelIds.png',
                  **kwargs) -> None:
         self.split = os.path.basename(os.path.normpath(data_prefix['img_path']))
@@ -101,6 +110,6 @@ class VoidClassDataset(AnomalyDataset):
             **kwargs)
 
     @property
-    def allowed_targets(self) -> Tuple[int, ...]:
+    def allowed_targets(self) -> tuple[int, ...]:
         """What labels become."""
         return super().allowed_targets if self.targets == BINARY else (*range(NUM_CITYSCAPES_CLASSES), OUTLIER, IGNORE)

@@ -3,7 +3,7 @@
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any
 
 from mmengine.logging import print_log
 
@@ -13,7 +13,7 @@ from mgcda.checkpoint_loading import UnsafeCheckpoint, read_checkpoint
 POINTER = 'last_checkpoint'
 
 
-def find_latest_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
+def find_latest_checkpoint(work_dir: str | Path) -> Path | None:
     """The checkpoint that `last_checkpoint` of a folder names, or the newest whole one if that is missing or damaged.
 
     The log says which it is. The folder may have been moved since. Newest is the one of the last iteration; best,
@@ -49,15 +49,19 @@ def find_latest_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
         except ValueError as error:
             damaged.append(str(error))
             continue
-        print_log(f'Resumes from {path}, the newest whole checkpoint: {problem or f"there is no {pointer}"}',
-                  logger='current', level=logging.WARNING)
+        print_log(
+            f'Resumes from {path}, the newest whole checkpoint: {problem or f"there is no {pointer}"}',
+            logger='current',
+            level=logging.WARNING)
         return path
     if damaged:
         raise ValueError(f'{damaged[0]}. No other checkpoint in {work_dir} is whole: remove what is damaged to start '
                          'from the beginning')
     if problem:
-        print_log(f'There is no checkpoint to resume from, so that the training starts from the beginning: {problem}',
-                  logger='current', level=logging.WARNING)
+        print_log(
+            f'There is no checkpoint to resume from, so that the training starts from the beginning: {problem}',
+            logger='current',
+            level=logging.WARNING)
     return None
 
 
@@ -79,7 +83,7 @@ def read_whole(path: Path) -> Any:
     return checkpoint
 
 
-def _find_resumable(folders: List[Path]) -> Tuple[List[Tuple[int, Path]], List[str]]:
+def _find_resumable(folders: list[Path]) -> tuple[list[tuple[int, Path]], list[str]]:
     """Iterations and files of checkpoints with all that resuming needs; errors of those that cannot be read."""
     found, damaged = [], []
     for path in sorted({path for folder in folders for path in folder.glob('*.pth')}):

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Train loops that continue a run exactly where it stopped."""
-from typing import Dict, Iterator, List, Optional, Tuple, Union
+from collections.abc import Iterator
 
 from mmengine.dist import get_rank
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -13,7 +13,7 @@ def _shared_seed(runner: Runner) -> int:
     return runner.seed - get_rank() if runner._randomness_cfg.get('diff_rank_seed', False) else runner.seed
 
 
-def _build_dataloader(runner: Runner, dataloader: Union[DataLoader, Dict]) -> DataLoader:
+def _build_dataloader(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
     """The dataloader, its sampler seeded alike on all ranks."""
     if isinstance(dataloader, dict):
         dataloader = runner.build_dataloader(dataloader, seed=_shared_seed(runner))
@@ -68,7 +68,7 @@ class _Unopened:
         return iter(())
 
 
-def _validate_if_missed(loop: Union[EpochBasedTrainLoop, IterBasedTrainLoop], step: int) -> None:
+def _validate_if_missed(loop: EpochBasedTrainLoop | IterBasedTrainLoop, step: int) -> None:
     """Run the validation of an epoch or iteration if a schedule of the run, such as ReduceOnPlateauLR, lacks it.
 
     The checkpoint of a step is written before the validation of that step: a run that is resumed from it catches up.
@@ -98,11 +98,11 @@ class ResumableIterTrainLoop(IterBasedTrainLoop):
 
     def __init__(self,
                  runner: Runner,
-                 dataloader: Union[DataLoader, Dict],
+                 dataloader: DataLoader | dict,
                  max_iters: int,
                  val_begin: int = 1,
                  val_interval: int = 1000,
-                 dynamic_intervals: Optional[List[Tuple[int, int]]] = None) -> None:
+                 dynamic_intervals: list[tuple[int, int]] | None = None) -> None:
         opened = _build_dataloader(runner, dataloader)
         self._start = _Start(runner, opened)
         super().__init__(runner, _Unopened(opened.dataset), max_iters, val_begin, val_interval, dynamic_intervals)
@@ -153,7 +153,7 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
             comes from a run with another number of batches an epoch.
     """
 
-    def __init__(self, runner: Runner, dataloader: Union[DataLoader, Dict], *args, **kwargs) -> None:
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
         opened = _build_dataloader(runner, dataloader)
         self._start = _Start(runner, opened)
         if getattr(self._start.sampler, 'infinite', False):

@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import Dict, Union
 
 from mmengine.logging import print_log
 
@@ -12,10 +11,10 @@ from mgcda.folder_lock import FolderInUse, FolderLock, NoLocks
 
 LOCK_FILE = '.training.lock'
 #: The locks of this process: folders may be held again by what runs in it.
-_held: Dict[Path, FolderLock] = {}
+_held: dict[Path, FolderLock] = {}
 
 
-def hold_training_folder(folder: Union[str, Path]) -> None:
+def hold_training_folder(folder: str | Path) -> None:
     """Hold a folder for a training of this process; what a killed one left half-written there is removed.
 
     Raises:
@@ -29,13 +28,12 @@ def hold_training_folder(folder: Union[str, Path]) -> None:
     except FolderInUse as error:
         raise FolderInUse(f'{error}: wait for it, end it, or give this one another --work-dir') from None
     except NoLocks as error:
-        print_log(f'{error}: nothing would stop a second training in {folder}', logger='current',
-                  level=logging.WARNING)
+        print_log(f'{error}: nothing would stop a second training in {folder}', logger='current', level=logging.WARNING)
     for path in remove_temporary_files(folder):
         print_log(f'Removed {path}, which a killed run left half-written', logger='current')
 
 
-def release_training_folder(folder: Union[str, Path]) -> None:
+def release_training_folder(folder: str | Path) -> None:
     """Give a folder up, if this process holds it."""
     lock = _held.pop(Path(folder).resolve(), None)
     if lock is not None:

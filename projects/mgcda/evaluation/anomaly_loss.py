@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Dict, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.dist import all_gather_object
@@ -42,8 +43,8 @@ class AnomalyLoss(BaseMetric):
 
     def __init__(self,
                  class_weight: Sequence[float] = (1.0, 1.0),
-                 score: Optional[str] = None,
-                 prefix: Optional[str] = None) -> None:
+                 score: str | None = None,
+                 prefix: str | None = None) -> None:
         super().__init__(prefix=prefix)
         if len(class_weight) != 2 or min(class_weight) <= 0:
             raise ValueError(f'class_weight must be two positive numbers, of normal and anomaly, got {class_weight}')
@@ -70,13 +71,13 @@ class AnomalyLoss(BaseMetric):
             if weights:
                 self.results.append((name, img_path, total / weights))
 
-    def evaluate(self, size: int) -> Dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float]:
         """Mean of each benchmark over the images of all ranks, the same on every rank."""
         rows = {row[:2]: row[2] for part in all_gather_object(self.results) for row in part}
         self.results.clear()
         return self.compute_metrics([(*key, value) for key, value in sorted(rows.items())])
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float]:
         """Means of rows (benchmark, image, loss), by benchmark."""
         if not results:
             raise ValueError('no image has pixels of known labels: there is no loss')

@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, gather_object
@@ -19,7 +20,7 @@ from .segmentation_quality import SegmentationQuality
 #: Name of the benchmark of samples that name none.
 DEFAULT_DATASET_NAME = 'anomaly'
 #: Benchmark and image path, which make a sample distinct, and whether its score maps were written.
-CountedSample = Tuple[str, str, bool]
+CountedSample = tuple[str, str, bool]
 
 
 @METRICS.register_module()
@@ -78,16 +79,16 @@ class AnomalyMetric(BaseMetric):
                  mode: str = 'streaming',
                  protocol: str = 'fishyscapes',
                  recalls: Sequence[float] = (0.95, ),
-                 components: Union[bool, Dict[str, dict], None] = None,
+                 components: bool | dict[str, dict] | None = None,
                  per_image: bool = False,
-                 size: Optional[Tuple[int, int]] = None,
-                 ood_index: Union[int, Sequence[int], None] = None,
-                 ignore_index: Union[int, Sequence[int]] = IGNORE,
+                 size: tuple[int, int] | None = None,
+                 ood_index: int | Sequence[int] | None = None,
+                 ignore_index: int | Sequence[int] = IGNORE,
                  format_only: bool = False,
-                 output_dir: Optional[str] = None,
+                 output_dir: str | None = None,
                  keep_results: bool = True,
-                 score_dtype: Optional[str] = 'float32',
-                 prefix: Optional[str] = None) -> None:
+                 score_dtype: str | None = 'float32',
+                 prefix: str | None = None) -> None:
         super().__init__(prefix=prefix)
         if not isinstance(components, (bool, dict, type(None))):
             raise ValueError(f'components must be True, or a dict of data sets and their sizes, got {components!r}')
@@ -112,9 +113,9 @@ class AnomalyMetric(BaseMetric):
         self._reset()
 
     def _reset(self) -> None:
-        self._evaluations: Dict[str, ScoreEvaluation] = {}
+        self._evaluations: dict[str, ScoreEvaluation] = {}
         self._quality = SegmentationQuality()
-        self._samples: List[CountedSample] = []
+        self._samples: list[CountedSample] = []
         self._seen: set = set()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -156,7 +157,7 @@ class AnomalyMetric(BaseMetric):
             self._evaluations[score_name] = ScoreEvaluation(self.settings, folder)
         return self._evaluations[score_name]
 
-    def _scores_of(self, sample: dict) -> Tuple[Tensor, Sequence[str]]:
+    def _scores_of(self, sample: dict) -> tuple[Tensor, Sequence[str]]:
         """Scores (S, H, W) and their S names."""
         score_names = sample.get('score_names') or ('', )
         scores = _map_of(sample, 'anomaly_scores', 'is the model an anomaly segmentor?', len(score_names))
@@ -175,7 +176,7 @@ class AnomalyMetric(BaseMetric):
         target[torch.isin(labels, self.ignore_index.to(labels.device))] = IGNORE
         return target
 
-    def evaluate(self, size: int) -> Dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float]:
         """Merge all ranks and compute the results, the same on every rank.
 
         Args:
@@ -186,7 +187,7 @@ class AnomalyMetric(BaseMetric):
         finally:
             self._reset()
 
-    def _evaluate(self, size: int) -> Dict[str, float]:
+    def _evaluate(self, size: int) -> dict[str, float]:
         samples = gather_object(self._samples)
         num_images = on_main(lambda: _count_samples([sample for part in samples for sample in part], size))
         if self.format_only:
@@ -194,7 +195,7 @@ class AnomalyMetric(BaseMetric):
         # A rank may have had no image.
         score_names = list(dict.fromkeys(name for part in all_gather_object(list(self._evaluations)) for name in part))
         quality = self._quality.compute()
-        results: Dict[Tuple[str, str], Dict[str, float]] = {}
+        results: dict[tuple[str, str], dict[str, float]] = {}
         for score_name in score_names:
             values = self._evaluation(score_name).compute(num_images, quality)
             results.update({(name, score_name): result for name, result in values.items()})
@@ -205,16 +206,19 @@ class AnomalyMetric(BaseMetric):
                 print_log(f'{title}, in %\n{_table(rows)}', logger='current')
         return {
             '/'.join(filter(None, (self.prefix, name, score_name, key))): value
-            for (name, score_name), result in {**results, **of_classes}.items() for key, value in result.items()
-            if not _is_bound(key)
+            for (name, score_name), result in {
+                **results,
+                **of_classes
+            }.items()
+            for key, value in result.items() if not _is_bound(key)
         }
 
-    def compute_metrics(self, results: list) -> Dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float]:
         """Not used: :meth:`evaluate` merges curves, not lists of results."""
         raise NotImplementedError('AnomalyMetric.evaluate computes the metrics')
 
 
-def _table(results: Dict[Tuple[str, str], Dict[str, float]]) -> PrettyTable:
+def _table(results: dict[tuple[str, str], dict[str, float]]) -> PrettyTable:
     """Results by benchmark and score; half the width of the bounds is given where it shows in the digits."""
     keys = list(dict.fromkeys(key for result in results.values() for key in result if not _is_bound(key)))
     keys = [key for key in keys if not key.startswith('component_F1_')]
@@ -256,14 +260,14 @@ def _labels_of(sample: dict, name: str, key: str, predicted: Tensor) -> Tensor:
     return labels
 
 
-def _values(index: Union[int, Sequence[int], None]) -> Optional[Tensor]:
+def _values(index: int | Sequence[int] | None) -> Tensor | None:
     """Label values as a tensor."""
     if index is None:
         return None
     return torch.as_tensor([index] if isinstance(index, int) else list(index), dtype=torch.int64)
 
 
-def _count_samples(samples: Sequence[CountedSample], size: int) -> Dict[str, int]:
+def _count_samples(samples: Sequence[CountedSample], size: int) -> dict[str, int]:
     """Images of each benchmark; every sample of the test set must have been counted once, into files of its own."""
     twice = [sample for sample, count in Counter(samples).items() if count > 1]
     if twice:
@@ -271,7 +275,7 @@ def _count_samples(samples: Sequence[CountedSample], size: int) -> Dict[str, int
         raise ValueError(f'{len(twice)} samples were counted twice, the first is {img_path} of {name}; '
                          'with several ranks the test sampler needs round_up=False')
     # Each rank sees its own files alone.
-    images: Dict[Tuple[str, str], str] = {}
+    images: dict[tuple[str, str], str] = {}
     for name, img_path, has_maps in samples:
         first = images.setdefault((name, Path(img_path).stem), img_path) if has_maps else img_path
         if first != img_path:

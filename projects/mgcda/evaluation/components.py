@@ -2,7 +2,6 @@
 """Component metrics pooled over a data set, without any framework around them."""
 import math
 from numbers import Integral, Real
-from typing import Dict, List, Tuple, Union
 
 import cv2
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL
 
-ArrayLike = Union[np.ndarray, torch.Tensor]
+ArrayLike = np.ndarray | torch.Tensor
 
 #: Values of tau in percent, the ends of the keys ``F1_25`` ... ``F1_75``.
 TAU_PERCENTS = tuple(range(25, 80, 5))
@@ -75,8 +74,8 @@ class ComponentCurve:
         self.min_pred_area = int(min_pred_area)
         self.min_gt_area = int(min_gt_area)
         # A frame each: (2, number of components) int64, numerators and denominators of the ratios.
-        self._siou: List[np.ndarray] = []
-        self._ppv: List[np.ndarray] = []
+        self._siou: list[np.ndarray] = []
+        self._ppv: list[np.ndarray] = []
 
     @property
     def num_gt(self) -> int:
@@ -147,7 +146,7 @@ class ComponentCurve:
         self._siou += siou
         self._ppv += ppv
 
-    def compute(self) -> Dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """sIoU, PPV, F1 and F1_25, F1_30, ..., F1_75 in percent, unrounded.
 
         What is undefined is NaN: sIoU without ground-truth components, PPV without predicted components (as where
@@ -163,10 +162,13 @@ class ComponentCurve:
             sIoU=100 * _mean(siou),
             PPV=100 * _mean(ppv),
             F1=_mean(f1),
-            **{f'F1_{percent}': value for percent, value in zip(TAU_PERCENTS, f1)})
+            **{
+                f'F1_{percent}': value
+                for percent, value in zip(TAU_PERCENTS, f1)
+            })
 
 
-def _components(mask: np.ndarray, min_area: int) -> Tuple[np.ndarray, int, np.ndarray]:
+def _components(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, int, np.ndarray]:
     """Ids (H, W) from 1 on of the 8-connected components of at least ``min_area``, their number, and areas by id."""
     num_ids, ids, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= min_area
@@ -176,7 +178,7 @@ def _components(mask: np.ndarray, min_area: int) -> Tuple[np.ndarray, int, np.nd
     return new_ids[ids], len(areas) - 1, areas
 
 
-def _ratios(parts: List[np.ndarray]) -> np.ndarray:
+def _ratios(parts: list[np.ndarray]) -> np.ndarray:
     """Quotients (number of components,) float64."""
     if not parts:
         return np.zeros(0)
@@ -184,7 +186,7 @@ def _ratios(parts: List[np.ndarray]) -> np.ndarray:
     return numerators / denominators
 
 
-def _mean(values: Union[np.ndarray, List[float]]) -> float:
+def _mean(values: np.ndarray | list[float]) -> float:
     """Mean of a sum that is exact before it is rounded; NaN without values."""
     return math.fsum(values) / len(values) if len(values) else math.nan
 

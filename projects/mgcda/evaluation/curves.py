@@ -1,7 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Pixel curves pooled over a data set, without any framework around them."""
 import warnings
-from typing import Callable, Dict, Iterator, Sequence, Union
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from .frame_quantiles import FrameQuantiles
 from .operating_points import Steps, sample_curve, summarise
 from .score_histogram import ScoreHistogram
 
-ArrayLike = Union[np.ndarray, Tensor]
+ArrayLike = np.ndarray | Tensor
 
 MODES = {'streaming': ScoreHistogram, 'exact': ExactScores}
 #: Protocol -> its rule for the false positive rate at a recall, a key of ``operating_points.FPR_RULES``.
@@ -156,7 +156,7 @@ class PixelCurve:
         """Whether there is a :meth:`reduce`; other curves are gathered and merged."""
         return isinstance(self._pixels, ScoreHistogram)
 
-    def compute(self) -> Dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """Values in percent, unrounded, but for ``F1_threshold``.
 
         Returns:
@@ -183,11 +183,13 @@ class PixelCurve:
                 if interval.upper - interval.lower > WIDE_BOUNDS
             ]
             if wide:
-                warnings.warn(f'the scores crowd more than a histogram can tell apart: {", ".join(wide)}; '
-                              "mode='exact' gives exact values")
+                warnings.warn(
+                    f'the scores crowd more than a histogram can tell apart: {", ".join(wide)}; '
+                    "mode='exact' gives exact values",
+                    stacklevel=2)
         return values
 
-    def curve(self, max_points: int = 1000) -> Dict[str, np.ndarray]:
+    def curve(self, max_points: int = 1000) -> dict[str, np.ndarray]:
         """Points of the precision-recall and ROC curves, about ``max_points`` evenly over recall and over FPR.
 
         Returns:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +16,7 @@ class ExactScores:
     def __init__(self) -> None:
         self._normal, self._anomaly = np.empty(0, np.float32), np.empty(0, np.float32)
 
-    def __setstate__(self, state: Dict[str, np.ndarray]) -> None:
+    def __setstate__(self, state: dict[str, np.ndarray]) -> None:
         """Copy the arrays: unpickled ones do not own their data, so that they cannot grow in place."""
         self.__dict__.update({name: array.copy() for name, array in state.items()})
 

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Tuple
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ class FPRThreshold:
             self._largest = max(self._largest, float(scores.max()))
             self._pixels.add(torch.empty(0), torch.from_numpy(scores))
 
-    def compute(self, fpr: float) -> Tuple[float, float]:
+    def compute(self, fpr: float) -> tuple[float, float]:
         """Threshold, and the part of the pixels with a score above it: at most ``fpr``, short of it by a bin at most.
 
         Where many pixels have one score, none of them is above the threshold if all of them were too many.

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Iterator, List
+from collections.abc import Iterator
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +21,7 @@ class FrameQuantiles:
     """
 
     def __init__(self) -> None:
-        self._frames: List[np.ndarray] = []  # (3, T): threshold, anomaly pixels and normal pixels from it to the next
+        self._frames: list[np.ndarray] = []  # (3, T): threshold, anomaly pixels and normal pixels from it to the next
 
     @property
     def num_normal(self) -> int:

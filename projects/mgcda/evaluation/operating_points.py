@@ -6,7 +6,8 @@ have the same score (a tie), or nothing, and then every order of them is possibl
 up to that of the steps' inside, so the best and the worst inner order bound it.
 """
 import math
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,8 +45,8 @@ FPR_RULES = {
 }
 
 
-def summarise(blocks: Iterable[Steps], num_normal: int, num_anomaly: int, recalls: Tuple[float, ...],
-              fpr_rule: str) -> Tuple[Dict[str, Interval], float]:
+def summarise(blocks: Iterable[Steps], num_normal: int, num_anomaly: int, recalls: tuple[float, ...],
+              fpr_rule: str) -> tuple[dict[str, Interval], float]:
     r"""AP, FPR at each recall, AUROC and the best F1, in percent, and the threshold of the best F1.
 
     With T anomaly and F normal pixels up to a step, of A and N in all, and a step of a anomaly and n normal pixels:
@@ -68,7 +69,7 @@ def summarise(blocks: Iterable[Steps], num_normal: int, num_anomaly: int, recall
         recalls: Levels r of the true positive rate, in (0, 1).
         fpr_rule: A key of :data:`FPR_RULES`.
     """
-    average_precision: Tuple[List[float], List[float]] = ([], [])
+    average_precision: tuple[list[float], list[float]] = ([], [])
     wins, undecided = 0, 0
     best_f1, best_f1_upper, best_threshold = -1.0, -1.0, math.inf
     crossings = [_Crossing(_needed(recall, num_anomaly, fpr_rule == 'exceeding')) for recall in recalls]
@@ -118,7 +119,7 @@ def fpr_key(recall: float) -> str:
     return f'FPR{100 * recall:.6g}'
 
 
-def sample_curve(blocks: Iterable[Steps], num_normal: int, num_anomaly: int, max_points: int) -> Dict[str, np.ndarray]:
+def sample_curve(blocks: Iterable[Steps], num_normal: int, num_anomaly: int, max_points: int) -> dict[str, np.ndarray]:
     """At most about ``2 * max_points`` points of the curves, evenly over recall and false positive rate.
 
     Returns:
@@ -159,8 +160,8 @@ class _Crossing:
 
     def __init__(self, needed: int) -> None:
         self.needed = needed
-        self.step: Optional[Dict[str, int]] = None
-        self.next: Optional[Dict[str, int]] = None
+        self.step: dict[str, int] | None = None
+        self.next: dict[str, int] | None = None
 
     def feed(self, steps: Steps, before: np.ndarray, after: np.ndarray) -> None:
         """Look at the next block of steps."""
@@ -195,7 +196,7 @@ class _Crossing:
         return Interval(until, (until + at_most) / 2, at_most)
 
 
-def _step(steps: Steps, before: np.ndarray, index: int) -> Dict[str, int]:
+def _step(steps: Steps, before: np.ndarray, index: int) -> dict[str, int]:
     """One step as numbers."""
     return dict(
         before=int(before[index]),

@@ -1,9 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Numbers that papers report, for printing beside one's own. None of them was measured with this code."""
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 DATA_FILE = Path(__file__).with_name('published_results.json')
 
@@ -12,7 +12,7 @@ DATA_FILE = Path(__file__).with_name('published_results.json')
 class PublishedSource:
     """Where numbers are quoted from, and what must be known to compare them."""
     title: str
-    notes: Tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class PublishedResult:
     """
     method: str
     source: str
-    values: Dict[str, Dict[str, str]]
-    retraining: Optional[bool] = None
-    ood_data: Optional[bool] = None
-    extra_network: Optional[bool] = None
-    paper: Optional[str] = None
+    values: dict[str, dict[str, str]]
+    retraining: bool | None = None
+    ood_data: bool | None = None
+    extra_network: bool | None = None
+    paper: str | None = None
 
 
-def read_published(sources: Optional[Sequence[str]] = None) -> Tuple[Dict[str, PublishedSource], List[PublishedResult]]:
+def read_published(sources: Sequence[str] | None = None) -> tuple[dict[str, PublishedSource], list[PublishedResult]]:
     """Quoted results, with their sources.
 
     Args:

@@ -3,8 +3,9 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ PARTS = dict(data_sets=('num_images', 'num_normal', 'num_anomaly'), segmentation
 CURVE_KEYS = ('threshold', 'recall', 'precision', 'fpr')
 
 
-def write_results(path: Union[str, Path], results: Dict[str, Any]) -> None:
+def write_results(path: str | Path, results: dict[str, Any]) -> None:
     """Write the results of one evaluation as JSON, whole or not at all.
 
     Args:
@@ -38,7 +39,7 @@ def write_results(path: Union[str, Path], results: Dict[str, Any]) -> None:
     write_file(path, (json.dumps(_to_json(content), indent=1, allow_nan=False) + '\n').encode())
 
 
-def read_results(path: Union[str, Path]) -> Dict[str, Any]:
+def read_results(path: str | Path) -> dict[str, Any]:
     """Results that :func:`write_results` wrote; metrics and curves as floats and float64 arrays, null as NaN.
 
     Raises:
@@ -57,13 +58,13 @@ def read_results(path: Union[str, Path]) -> Dict[str, Any]:
     return content
 
 
-def method_name(path: Union[str, Path]) -> str:
+def method_name(path: str | Path) -> str:
     """Name of a method by the file of its results: that of the folder where the file is plain ``results.json``."""
     path = Path(path).resolve()
     return path.parent.name if path.name == 'results.json' else path.stem
 
 
-def read_methods(paths: Sequence[Union[str, Path]], names: Optional[Sequence[str]] = None) -> Dict[str, Dict[str, Any]]:
+def read_methods(paths: Sequence[str | Path], names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Results of several methods by their names, by default those of :func:`method_name`.
 
     Raises:
@@ -77,8 +78,8 @@ def read_methods(paths: Sequence[Union[str, Path]], names: Optional[Sequence[str
     return {name: read_results(path) for name, path in zip(names, paths)}
 
 
-def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str],
-                official: Mapping[str, int]) -> List[str]:
+def differences(results: Mapping[str, dict[str, Any]], data_sets: Sequence[str], official: Mapping[str,
+                                                                                                   int]) -> list[str]:
     """What keeps results from being compared, beside protocols: incomplete benchmarks, and other images or labels.
 
     Args:
@@ -91,8 +92,11 @@ def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str],
     """
     found = []
     for name in data_sets:
-        entries = {method: content[part][name] for method, content in results.items()
-                   for part in PARTS if name in content.get(part, {})}
+        entries = {
+            method: content[part][name]
+            for method, content in results.items()
+            for part in PARTS if name in content.get(part, {})
+        }
         wanted = official.get(name.split('@')[0])  # 'RoadAnomaly@256x512' is counted at a reduced size
         counts = {entry['num_images'] for entry in entries.values()} - {wanted}
         if wanted is not None and counts:
@@ -106,7 +110,7 @@ def differences(results: Mapping[str, Dict[str, Any]], data_sets: Sequence[str],
     return found
 
 
-def _pixels_of(entry: Dict[str, Any]) -> str:
+def _pixels_of(entry: dict[str, Any]) -> str:
     """The labelled pixels of a data set in words."""
     if 'num_pixels' in entry:
         return f'{entry["num_pixels"]} pixels with a class'
@@ -135,7 +139,13 @@ def _as_read(content: Any) -> Any:
     parts = {part: content[part] for part in PARTS if isinstance(content.get(part), dict)}
     return {
         **content,
-        **{part: {name: _data_set_as_read(entry) for name, entry in entries.items()} for part, entries in parts.items()}
+        **{
+            part: {
+                name: _data_set_as_read(entry)
+                for name, entry in entries.items()
+            }
+            for part, entries in parts.items()
+        }
     }
 
 
@@ -164,7 +174,7 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and value in ('inf', '-inf') else value
 
 
-def _check(path: Union[str, Path], content: Any) -> None:
+def _check(path: str | Path, content: Any) -> None:
     """Raise where results are not of the documented form."""
 
     def require(condition: bool, key: str, rule: str) -> None:
@@ -177,8 +187,8 @@ def _check(path: Union[str, Path], content: Any) -> None:
         require(isinstance(content.get(key), str), key, f'a string, got {content.get(key)!r}')
     data_sets, segmentation = content.get('data_sets'), content.get('segmentation', {})
     require(isinstance(segmentation, dict), 'segmentation', 'a dict of data sets')
-    require(isinstance(data_sets, dict) and bool(data_sets or segmentation), 'data_sets',
-            'a dict of at least one data set')
+    require(
+        isinstance(data_sets, dict) and bool(data_sets or segmentation), 'data_sets', 'a dict of at least one data set')
     for part, counts in PARTS.items():
         for name, entry in content.get(part, {}).items():
             _check_data_set(entry, f'{part}.{name}', counts, require)

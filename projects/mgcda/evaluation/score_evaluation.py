@@ -3,9 +3,10 @@ import csv
 import io
 import logging
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 from mmengine.dist import all_gather_object, all_reduce, broadcast_object_list, gather_object, is_main_process
 from mmengine.logging import print_log
@@ -45,18 +46,18 @@ class EvaluationSettings:
     mode: str
     protocol: str
     recalls: Sequence[float]
-    components: Dict[str, dict]
+    components: dict[str, dict]
     all_components: bool
-    size: Optional[Tuple[int, int]]
+    size: tuple[int, int] | None
     per_image: bool
-    score_dtype: Optional[str]
+    score_dtype: str | None
 
     def __post_init__(self) -> None:
         self.new_curve()
         for name, settings in self.components.items():
             _check_component_settings(name, settings)
-        if self.size is not None and not (isinstance(self.size, (list, tuple)) and len(self.size) == 2
-                                          and min(self.size) > 0):
+        if self.size is not None and not (isinstance(self.size,
+                                                     (list, tuple)) and len(self.size) == 2 and min(self.size) > 0):
             raise ValueError(f'size must be (height, width), got {self.size!r}')
         if self.size is not None and self.components:
             raise ValueError('component metrics count pixels at full size: leave out size or components')
@@ -68,7 +69,7 @@ class EvaluationSettings:
         """What the names of benchmarks end on where they are counted at a reduced size."""
         return '' if self.size is None else f'@{self.size[0]}x{self.size[1]}'
 
-    def new_curve(self, mode: Optional[str] = None) -> PixelCurve:
+    def new_curve(self, mode: str | None = None) -> PixelCurve:
         """A curve without pixels."""
         return PixelCurve(mode or self.mode, self.protocol, self.recalls)
 
@@ -81,13 +82,13 @@ class ScoreEvaluation:
         folder: Folder for score maps, ``results.json`` and ``per_image.csv``; None: nothing is written.
     """
 
-    def __init__(self, settings: EvaluationSettings, folder: Optional[Path]) -> None:
+    def __init__(self, settings: EvaluationSettings, folder: Path | None) -> None:
         self.settings = settings
         self.folder = folder
-        self._curves: Dict[str, PixelCurve] = {}
-        self._component_curves: Dict[str, ComponentCurve] = {}
+        self._curves: dict[str, PixelCurve] = {}
+        self._component_curves: dict[str, ComponentCurve] = {}
         self._kept = KeptFrames() if settings.components else None
-        self._image_rows: List[dict] = []
+        self._image_rows: list[dict] = []
         keeps_maps = folder is not None and settings.score_dtype is not None
         self._maps = ScoreMapFolder(folder, settings.score_dtype) if keeps_maps else None
 
@@ -126,7 +127,7 @@ class ScoreEvaluation:
         row = dict(data_set=name, img_path=img_path, num_normal=curve.num_normal, num_anomaly=curve.num_anomaly)
         return {**row, **(curve.compute() if curve.num_normal and curve.num_anomaly else {})}
 
-    def compute(self, num_images: Dict[str, int], quality: Dict[str, dict]) -> Dict[str, Dict[str, float]]:
+    def compute(self, num_images: dict[str, int], quality: dict[str, dict]) -> dict[str, dict[str, float]]:
         """Merge all ranks, write what is to be written, and return the values of each benchmark, on every rank.
 
         All ranks must call this for the same scores in the same order.
@@ -142,13 +143,18 @@ class ScoreEvaluation:
 
         absent = sorted(self.settings.components.keys() - curves.keys())
 
-        def finish() -> Dict[str, Dict[str, float]]:
+        def finish() -> dict[str, dict[str, float]]:
             if absent and not self.settings.all_components:
-                print_log(f'components of {", ".join(absent)} were asked for, but there are only images of '
-                          f'{", ".join(curves)}', logger='current', level=logging.WARNING)
+                print_log(
+                    f'components of {", ".join(absent)} were asked for, but there are only images of '
+                    f'{", ".join(curves)}',
+                    logger='current',
+                    level=logging.WARNING)
             for name, curve in components.items():
-                values[name].update({key if key in ('sIoU', 'PPV') else f'component_{key}': value
-                                     for key, value in curve.compute().items()})
+                values[name].update({
+                    key if key in ('sIoU', 'PPV') else f'component_{key}': value
+                    for key, value in curve.compute().items()
+                })
             if self.folder is not None:
                 self._write_results(values, curves, num_images, quality)
             if self.settings.per_image:
@@ -157,7 +163,7 @@ class ScoreEvaluation:
 
         return on_main(finish)
 
-    def _merged_curves(self) -> Dict[str, PixelCurve]:
+    def _merged_curves(self) -> dict[str, PixelCurve]:
         """Curves of all ranks together, by benchmark; complete on the main process."""
         names = sorted(set().union(*all_gather_object(list(self._curves))))
         merged = {}
@@ -170,9 +176,9 @@ class ScoreEvaluation:
                 merged.update(_gathered(name, curve))
         return merged
 
-    def _merged_components(self, thresholds: Dict[str, float]) -> Dict[str, ComponentCurve]:
+    def _merged_components(self, thresholds: dict[str, float]) -> dict[str, ComponentCurve]:
         """Component curves of all ranks together, by benchmark; on the main process."""
-        merged: Dict[str, ComponentCurve] = {}
+        merged: dict[str, ComponentCurve] = {}
         for name in thresholds:
             if name not in self.settings.components:
                 continue
@@ -185,8 +191,8 @@ class ScoreEvaluation:
             merged.update(_gathered(name, curve))
         return merged
 
-    def _write_results(self, values: Dict[str, dict], curves: Dict[str, PixelCurve], num_images: Dict[str, int],
-                       quality: Dict[str, dict]) -> None:
+    def _write_results(self, values: dict[str, dict], curves: dict[str, PixelCurve], num_images: dict[str, int],
+                       quality: dict[str, dict]) -> None:
         """Write ``results.json``."""
         data_sets = {
             name: dict(
@@ -200,11 +206,12 @@ class ScoreEvaluation:
         content = dict(protocol=self.settings.protocol, mode=self.settings.mode, data_sets=data_sets)
         if quality:
             content['segmentation'] = {
-                name: dict(num_images=num_images[name], **entry) for name, entry in quality.items()
+                name: dict(num_images=num_images[name], **entry)
+                for name, entry in quality.items()
             }
         write_results(self.folder / 'results.json', content)
 
-    def _write_image_rows(self, rows: List[dict]) -> None:
+    def _write_image_rows(self, rows: list[dict]) -> None:
         """Write ``per_image.csv``, sorted."""
         columns = list(dict.fromkeys(key for row in rows for key in row))
         buffer = io.StringIO(newline='')
@@ -219,7 +226,7 @@ def on_main(function: Callable[[], Any]) -> Any:
 
     An error is raised on all of them, too: one that waits for a result would wait for ever.
     """
-    outcome: List[Any] = [None]
+    outcome: list[Any] = [None]
     if is_main_process():
         try:
             outcome = [function()]
@@ -231,7 +238,7 @@ def on_main(function: Callable[[], Any]) -> Any:
     return outcome[0]
 
 
-def _gathered(name: str, curve: Any) -> Dict[str, Any]:
+def _gathered(name: str, curve: Any) -> dict[str, Any]:
     """The curves of all ranks merged, by name; on the main process alone."""
     parts, merged = gather_object(curve), {}
 
@@ -244,7 +251,7 @@ def _gathered(name: str, curve: Any) -> Dict[str, Any]:
     return merged
 
 
-def _compute(name: str, curve: PixelCurve) -> Dict[str, float]:
+def _compute(name: str, curve: PixelCurve) -> dict[str, float]:
     """Values of a benchmark; warnings and errors name it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')

@@ -2,7 +2,6 @@
 """Reading anomaly score maps, of this project or of any other code."""
 import io
 from pathlib import Path
-from typing import Dict, List, Optional, Union
 
 import cv2
 import h5py
@@ -15,7 +14,7 @@ SCORE_SUFFIXES = ('.npy', '.npz', '.hdf5', '.h5', '.tif', '.tiff', '.png')
 SMIYC_KEY = 'value'
 
 
-def read_scores(path: Union[str, Path], key: Optional[str] = None, scale: Optional[float] = None) -> np.ndarray:
+def read_scores(path: str | Path, key: str | None = None, scale: float | None = None) -> np.ndarray:
     """Read the score map of one image.
 
     ``.npy``; ``.npz`` and ``.hdf5``/``.h5`` with one array, with an entry ``value`` (SegmentMeIfYouCan's), or with the
@@ -52,7 +51,7 @@ def read_scores(path: Union[str, Path], key: Optional[str] = None, scale: Option
     return _check(_choose(arrays, key, path), scale, path)
 
 
-def find_scores(folder: Union[str, Path], suffix: Optional[str] = None) -> Dict[str, Path]:
+def find_scores(folder: str | Path, suffix: str | None = None) -> dict[str, Path]:
     """Score maps in a folder: name without ``suffix`` (by default any of :data:`SCORE_SUFFIXES`) -> path.
 
     Raises:
@@ -60,7 +59,7 @@ def find_scores(folder: Union[str, Path], suffix: Optional[str] = None) -> Dict[
     """
     folder = Path(folder)
     suffixes = SCORE_SUFFIXES if suffix is None else (suffix, )
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         end = next((end for end in suffixes if path.name.lower().endswith(end.lower())), None)
         if end is None or path.name.startswith('.') or not path.is_file():
@@ -74,23 +73,23 @@ def find_scores(folder: Union[str, Path], suffix: Optional[str] = None) -> Dict[
     return found
 
 
-def _read_npy(path: Path, key: Optional[str]) -> Dict[str, np.ndarray]:
+def _read_npy(path: Path, key: str | None) -> dict[str, np.ndarray]:
     return {'': np.load(path, allow_pickle=False)}
 
 
-def _read_npz(path: Path, key: Optional[str]) -> Dict[str, np.ndarray]:
+def _read_npz(path: Path, key: str | None) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in _needed(archive.files, key)}
 
 
-def _read_hdf5(path: Path, key: Optional[str]) -> Dict[str, np.ndarray]:
+def _read_hdf5(path: Path, key: str | None) -> dict[str, np.ndarray]:
     with h5py.File(path, 'r') as file:
-        names: List[str] = []
+        names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         return {name: file[name][()] for name in _needed(names, key)}
 
 
-def _read_tiff(path: Path, key: Optional[str]) -> Dict[str, np.ndarray]:
+def _read_tiff(path: Path, key: str | None) -> dict[str, np.ndarray]:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     done, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED) if data.size else (False, ())
     if not done or len(pages) != 1:
@@ -98,7 +97,7 @@ def _read_tiff(path: Path, key: Optional[str]) -> Dict[str, np.ndarray]:
     return {'': pages[0]}
 
 
-def _read_png(path: Path, key: Optional[str]) -> Dict[str, np.ndarray]:
+def _read_png(path: Path, key: str | None) -> dict[str, np.ndarray]:
     # Pillow, unlike OpenCV, refuses files that are cut off.
     with Image.open(io.BytesIO(path.read_bytes()), formats=('PNG', )) as image:
         if image.mode == 'P':
@@ -117,13 +116,13 @@ _READERS = {
 }
 
 
-def _needed(names: List[str], key: Optional[str]) -> List[str]:
+def _needed(names: list[str], key: str | None) -> list[str]:
     """The names that are worth reading: the one asked for, SegmentMeIfYouCan's, or all."""
     wanted = SMIYC_KEY if key is None else key.strip('/')
     return [wanted] if wanted in names else list(names)
 
 
-def _choose(arrays: Dict[str, np.ndarray], key: Optional[str], path: Path) -> np.ndarray:
+def _choose(arrays: dict[str, np.ndarray], key: str | None, path: Path) -> np.ndarray:
     """The array asked for, or the only one."""
     if list(arrays) == ['']:
         if key is not None:
@@ -136,7 +135,7 @@ def _choose(arrays: Dict[str, np.ndarray], key: Optional[str], path: Path) -> np
     return np.asarray(next(iter(arrays.values())))
 
 
-def _check(array: np.ndarray, scale: Optional[float], path: Path) -> np.ndarray:
+def _check(array: np.ndarray, scale: float | None, path: Path) -> np.ndarray:
     """The array as floats (H, W)."""
     if array.dtype.kind not in 'biuf':
         raise ValueError(f'{path} holds {array.dtype}, not real numbers')

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Callable, Iterator, Optional, Tuple
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class ScoreHistogram:
     """
 
     def __init__(self) -> None:
-        self.device: Optional[torch.device] = None
+        self.device: torch.device | None = None
         self._shift = 0  # lower bits of the place in a shared cell that its bins drop
         self._num_shared = 0  # shared cells in use
         self.num_normal, self.num_anomaly = 0, 0
@@ -116,8 +116,8 @@ class ScoreHistogram:
             self._shift = shift
             return
         factor = 2**(shift - self._shift)
-        for bins, join in ((self._counts[0], _join_counts), (self._counts[1], _join_counts),
-                           (self._content, _join_contents)):
+        for bins, join in ((self._counts[0], _join_counts), (self._counts[1], _join_counts), (self._content,
+                                                                                              _join_contents)):
             used = self._shared(bins)
             joined = join(used, factor).flatten()
             used.zero_()
@@ -135,8 +135,8 @@ class ScoreHistogram:
             self._allocate(other.device)
         self._use(other._offset.to(self.device) >= 0)
         for cells in other._blocks():
-            for own, more, join, add in ((self._counts[0], other._counts[0], _join_counts, torch.add),
-                                         (self._counts[1], other._counts[1], _join_counts, torch.add),
+            for own, more, join, add in ((self._counts[0], other._counts[0], _join_counts,
+                                          torch.add), (self._counts[1], other._counts[1], _join_counts, torch.add),
                                          (self._content, other._content, _join_contents, _unite)):
                 theirs, rows = other._table(more, cells)
                 ours, own_rows = self._table(own, cells.to(self.device))
@@ -201,7 +201,7 @@ class ScoreHistogram:
         for group in torch.tensor_split(cells, borders.cpu()):
             yield group.flip(0)
 
-    def _table(self, bins: Tensor, cells: Tensor) -> Tuple[Tensor, Tensor]:
+    def _table(self, bins: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Bins as a table (R, W) with a cell of W bins in each row, and the rows of some cells of one kind."""
         offset = self._offset[cells].long()
         if cells[0] in self._fine:

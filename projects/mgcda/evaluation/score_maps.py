@@ -2,8 +2,8 @@
 """Score maps on disk: those that a test leaves for its user, and those that a metric keeps for a second pass."""
 import io
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple, Union
 
 import numpy as np
 import torch
@@ -28,12 +28,12 @@ class ScoreMapFolder:
         ValueError: If ``dtype`` is another.
     """
 
-    def __init__(self, folder: Union[str, Path], dtype: str = 'float32') -> None:
+    def __init__(self, folder: str | Path, dtype: str = 'float32') -> None:
         if dtype not in SCORE_DTYPES:
             raise ValueError(f'score_dtype must be one of {SCORE_DTYPES}, got {dtype!r}')
         self.folder = Path(folder)
         self.dtype = dtype
-        self._images: Dict[Path, str] = {}
+        self._images: dict[Path, str] = {}
 
     def write(self, scores: Tensor, dataset_name: str, img_path: str) -> None:
         """Write the scores (1, H, W) of an image.
@@ -75,7 +75,7 @@ class KeptFrames:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix='mgcda_')
-        self._frames: Dict[str, List[Path]] = {}
+        self._frames: dict[str, list[Path]] = {}
 
     def keep(self, dataset_name: str, scores: Tensor, labels: Tensor) -> None:
         """Keep a frame: scores (H, W), labels (H, W) of 0, 1, 255."""
@@ -85,7 +85,7 @@ class KeptFrames:
         np.savez(path, scores=valid_scores, labels=labels.to(torch.uint8).cpu().numpy())
         frames.append(path)
 
-    def frames(self, dataset_name: str) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    def frames(self, dataset_name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Scores (H, W), 0 where the label is 255, and labels (H, W) of all frames of a data set."""
         for path in self._frames.get(dataset_name, ()):
             with np.load(path) as content:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ class SegmentationQuality:
     """
 
     def __init__(self) -> None:
-        self._classes: Dict[str, Tuple[str, ...]] = {}
-        self._areas: Dict[str, Tensor] = {}
+        self._classes: dict[str, tuple[str, ...]] = {}
+        self._areas: dict[str, Tensor] = {}
 
     def count(self, name: str, sample: dict, labels: Tensor) -> None:
         """Add an image of a data set.
@@ -54,7 +54,7 @@ class SegmentationQuality:
         areas = sum(torch.stack(IoUMetric.intersect_and_union(*block, len(classes), IGNORE)).long() for block in blocks)
         self._areas[name] = self._areas[name] + areas if name in self._areas else areas
 
-    def compute(self) -> Dict[str, dict]:
+    def compute(self) -> dict[str, dict]:
         """Values of all ranks together, by data set, the same on every rank.
 
         Returns:
@@ -64,7 +64,7 @@ class SegmentationQuality:
         Raises:
             ValueError: If a data set has no labelled pixel.
         """
-        classes: Dict[str, Tuple[str, ...]] = {}
+        classes: dict[str, tuple[str, ...]] = {}
         for of_rank in all_gather_object(self._classes):
             classes.update(of_rank)
         results = {}
@@ -85,5 +85,11 @@ def _values(name: str, classes: Sequence[str], areas: Tensor) -> dict:
     means = (np.nanmean(ratios['IoU']), np.nanmean(ratios['Acc']), ratios['aAcc'])
     return dict(
         num_pixels=int(areas[3].sum()),
-        metrics={metric: 100 * float(value) for metric, value in zip(METRICS, means)},
-        IoU={label: 100 * float(value) for label, value in zip(classes, ratios['IoU'])})
+        metrics={
+            metric: 100 * float(value)
+            for metric, value in zip(METRICS, means)
+        },
+        IoU={
+            label: 100 * float(value)
+            for label, value in zip(classes, ratios['IoU'])
+        })

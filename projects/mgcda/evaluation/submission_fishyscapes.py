@@ -6,19 +6,19 @@ and ``DDDD_segmentation.npy``, an integer class a pixel, here Cityscapes train i
 """
 import re
 from pathlib import Path
-from typing import Dict, Union
 
 import numpy as np
 from PIL import Image
 
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
+
 from .score_files import read_scores
 
 _IMAGE_NAME = re.compile(r'(\d{4})_.*\.png')
 ANOMALY_ENDING, SEGMENTATION_ENDING = '_anomaly.npy', '_segmentation.npy'
 
 
-def find_inputs(folder: Union[str, Path]) -> Dict[str, Path]:
+def find_inputs(folder: str | Path) -> dict[str, Path]:
     """Images of an input folder: number ``DDDD`` -> path, in ascending order.
 
     Raises:
@@ -28,7 +28,7 @@ def find_inputs(folder: Union[str, Path]) -> Dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f'folder of images not found: {folder}')
-    found: Dict[str, Path] = {}
+    found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         match = _IMAGE_NAME.fullmatch(path.name)
         if match is None:
@@ -41,7 +41,7 @@ def find_inputs(folder: Union[str, Path]) -> Dict[str, Path]:
     return found
 
 
-def check_fishyscapes(inputs: Union[str, Path], outputs: Union[str, Path]) -> int:
+def check_fishyscapes(inputs: str | Path, outputs: str | Path) -> int:
     """Read all outputs of a container back and compare them with the rules.
 
     Args:
@@ -65,8 +65,8 @@ def check_fishyscapes(inputs: Union[str, Path], outputs: Union[str, Path]) -> in
             raise ValueError(f'{outputs / (number + ANOMALY_ENDING)} gives all pixels the same score, {scores.min()}')
         _check_segmentation(_existing(outputs / (number + SEGMENTATION_ENDING)), size)
     for path in outputs.iterdir():
-        number = next((path.name.removesuffix(ending) for ending in (ANOMALY_ENDING, SEGMENTATION_ENDING)
-                       if path.name.endswith(ending)), None)
+        number = next((path.name.removesuffix(ending)
+                       for ending in (ANOMALY_ENDING, SEGMENTATION_ENDING) if path.name.endswith(ending)), None)
         if number is not None and number not in images:
             raise ValueError(f'{path} belongs to no image in {inputs}')
     return len(images)

@@ -7,14 +7,15 @@ scores for its bins, so that an infinite score spoils the frame, and scores that
 """
 import io
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple, Union
 
 import h5py
 import numpy as np
 
 from mgcda.files import write_file
+
 from .score_files import SMIYC_KEY
 
 FOLDER = 'anomaly_p'
@@ -31,13 +32,13 @@ class SMIYCSplit:
     that are in no other split. Frames beginning as in ``unscored`` may be there or not.
     """
     count: int
-    prefixes: Tuple[str, ...] = ()
-    unscored: Tuple[str, ...] = ()
-    subset: Optional[int] = None
+    prefixes: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
+    subset: int | None = None
 
 
 #: Folder of a set -> its splits, as the public code lists them.
-SMIYC_SETS: Dict[str, Dict[str, SMIYCSplit]] = {
+SMIYC_SETS: dict[str, dict[str, SMIYCSplit]] = {
     'AnomalyTrack-all': dict(test=SMIYCSplit(100), validation=SMIYCSplit(10, ('validation', ))),
     'ObstacleTrack-all': dict(
         test=SMIYCSplit(327),
@@ -60,7 +61,7 @@ def frame_id(stem: str) -> str:
     return stem.removesuffix(IMAGE_ENDING)
 
 
-def smiyc_path(root: Union[str, Path], method: str, set_name: str, frame: str) -> Path:
+def smiyc_path(root: str | Path, method: str, set_name: str, frame: str) -> Path:
     """File of a frame below ``root``."""
     return Path(root, FOLDER, method, set_name, f'{frame}.hdf5')
 
@@ -102,7 +103,7 @@ class RankMap:
         return np.searchsorted(self.steps, scores, side='right').astype(np.uint16).view(np.float16)
 
 
-def write_smiyc(path: Union[str, Path], scores: np.ndarray) -> None:
+def write_smiyc(path: str | Path, scores: np.ndarray) -> None:
     """Write the score map of a frame, float16 (H, W), whole or not at all."""
     if scores.dtype != np.float16 or scores.ndim != 2:
         raise ValueError(f'{path}: scores must be float16 (H, W), got {scores.dtype} {scores.shape}')
@@ -112,7 +113,7 @@ def write_smiyc(path: Union[str, Path], scores: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
-def check_frames(set_name: str, frames: Iterable[str], partial: bool = False) -> Dict[str, int]:
+def check_frames(set_name: str, frames: Iterable[str], partial: bool = False) -> dict[str, int]:
     """Compare the frames of a set with the benchmark's splits.
 
     Returns:
@@ -134,7 +135,7 @@ def check_frames(set_name: str, frames: Iterable[str], partial: bool = False) ->
     return {name: counts[name] for name in splits if name in counts}
 
 
-def _split_of(frame: str, splits: Dict[str, SMIYCSplit]) -> Optional[str]:
+def _split_of(frame: str, splits: dict[str, SMIYCSplit]) -> str | None:
     """Name of the split of a frame; None for frames that are not scored."""
     rest = None
     for name, split in splits.items():
@@ -145,8 +146,10 @@ def _split_of(frame: str, splits: Dict[str, SMIYCSplit]) -> Optional[str]:
     return rest
 
 
-def check_smiyc(root: Union[str, Path], method: str, partial: bool = False,
-                sizes: Optional[Dict[str, Tuple[int, int]]] = None) -> Dict[str, Dict[str, int]]:
+def check_smiyc(root: str | Path,
+                method: str,
+                partial: bool = False,
+                sizes: dict[str, tuple[int, int]] | None = None) -> dict[str, dict[str, int]]:
     """Read all files of a method back and compare them with the benchmark's rules.
 
     Args:
@@ -162,11 +165,11 @@ def check_smiyc(root: Union[str, Path], method: str, partial: bool = False,
     Raises:
         ValueError: An unknown set, a file that breaks a rule, or an incomplete split; the message names it.
     """
-    found: Dict[str, Dict[str, int]] = {}
+    found: dict[str, dict[str, int]] = {}
     for folder in sorted(Path(root, FOLDER, method).iterdir()):
         if folder.name not in SMIYC_SETS:
             raise ValueError(f'{folder}: the benchmark has no such set, but {", ".join(SMIYC_SETS)}')
-        frames: List[str] = []
+        frames: list[str] = []
         for path in sorted(folder.iterdir()):
             if path.suffix != '.hdf5':
                 raise ValueError(f'{path} does not belong into a submission of .hdf5 files')
@@ -178,7 +181,7 @@ def check_smiyc(root: Union[str, Path], method: str, partial: bool = False,
     return found
 
 
-def _check_file(path: Path, size: Optional[Tuple[int, int]]) -> None:
+def _check_file(path: Path, size: tuple[int, int] | None) -> None:
     """One array ``value``, float16, finite, (H, W)."""
     try:
         with h5py.File(path, 'r') as file:

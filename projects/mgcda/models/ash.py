@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Dict, Optional, Union
+from typing import Any
 
 import torch
 from mmengine.registry import FUNCTIONS
@@ -40,8 +40,8 @@ class ASH(ShapedLogits):
 
     def __init__(self,
                  variant: str = 's',
-                 percentile: Optional[float] = None,
-                 score: Union[str, dict] = 'energy',
+                 percentile: float | None = None,
+                 score: str | dict = 'energy',
                  classifier: str = 'decode_head.conv_seg') -> None:
         if variant not in PERCENTILES:
             raise ValueError(f'variant must be one of {list(PERCENTILES)}, got {variant!r}')
@@ -61,7 +61,7 @@ class ASH(ShapedLogits):
             raise ValueError(f'score {self.name!r} leaves none of the {self.classifier.in_channels} channels in front '
                              f'of {self.classifier_name!r}: lower its percentile')
 
-    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+    def __call__(self, outputs: dict[str, Any]) -> Tensor:
         """Logits (N, C, h, w), float32, of ``outputs['features']``, the map (N, D, h, w) in front of the classifier."""
         features, = outputs['features']
         with torch.autocast(features.device.type, enabled=False):

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Dict, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -46,7 +47,7 @@ class DissimilarityDataPreProcessor(BaseDataPreprocessor):
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, data: Dict[str, Any], training: bool = False) -> Dict[str, Any]:
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """``data['inputs']``: uint8 (C, H, W) tensors, a list or stacked. Returns ``inputs`` float (N, C, H, W)."""
         data = self.cast_data(data)
         inputs = data['inputs']
@@ -75,7 +76,7 @@ class DissimilarityDataPreProcessor(BaseDataPreprocessor):
         return (rgb * self.std + self.mean).flip(1)
 
 
-def split_channels(inputs: Tensor, num_classes: int) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+def split_channels(inputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Split the network's input (N, 10, H, W) by content.
 
     Returns:

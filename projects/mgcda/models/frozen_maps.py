@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import Dict, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mgcda.labels import UNKNOWN_TRAIN_ID
 from mgcda.scores import entropy, margin
 from mgcda.structures import resize_images, resize_nearest
+
 from .data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from .network_loading import load_network
 
@@ -65,8 +66,8 @@ class FrozenMaps(nn.Module):
                  segmenter: ConfigType,
                  generator: ConfigType,
                  perceptual: OptConfigType = None,
-                 segmenter_size: Optional[Tuple[int, int]] = (1024, 2048),
-                 generator_size: Tuple[int, int] = (256, 512),
+                 segmenter_size: tuple[int, int] | None = (1024, 2048),
+                 generator_size: tuple[int, int] = (256, 512),
                  segmenter_interpolation: str = 'bicubic',
                  normalisation: str = 'image',
                  perceptual_scale: float = 1.0,
@@ -108,7 +109,7 @@ class FrozenMaps(nn.Module):
         """Keep the weights that were loaded when the module was built."""
 
     @torch.no_grad()
-    def forward(self, images: Tensor, replaced: Optional[Tensor] = None) -> Dict[str, Tensor]:
+    def forward(self, images: Tensor, replaced: Tensor | None = None) -> dict[str, Tensor]:
         """Make the maps of images.
 
         Args:
@@ -159,7 +160,7 @@ class FrozenMaps(nn.Module):
                 difference, size=self.generator_size, mode='bicubic', align_corners=False)
         return total
 
-    def _normalise(self, maps: Dict[str, Tensor], num_classes: int) -> Dict[str, Tensor]:
+    def _normalise(self, maps: dict[str, Tensor], num_classes: int) -> dict[str, Tensor]:
         """``maps['distance']`` is 1 - d, as ``scores.margin`` returns it."""
         if self.normalisation == 'absolute':
             maps = dict(
@@ -178,13 +179,13 @@ class FrozenMaps(nn.Module):
         return {kind: value.clamp(0, 1) for kind, value in maps.items()}
 
 
-def synthesize(generator: nn.Module, semantic: Tensor, size: Tuple[int, int]) -> Tensor:
+def synthesize(generator: nn.Module, semantic: Tensor, size: tuple[int, int]) -> Tensor:
     """Images that a generator makes of semantic maps (N, 1, H, W): BGR float (N, 3, *size) in 0..255."""
     synthesis = generator(resize_nearest(semantic, size)[:, 0]).float()
     return ((synthesis.flip(1) + 1) * 127.5).clamp(0, 255)
 
 
-def _extrema(x: Tensor) -> Tuple[Tensor, Tensor]:
+def _extrema(x: Tensor) -> tuple[Tensor, Tensor]:
     """Smallest and largest value of each image, (N, 1, 1, 1) each."""
     return x.amin(dim=(1, 2, 3), keepdim=True), x.amax(dim=(1, 2, 3), keepdim=True)
 

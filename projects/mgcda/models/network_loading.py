@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from pathlib import Path
-from typing import Optional
 
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -10,7 +9,7 @@ from mmseg.utils import ConfigType
 from torch import nn
 
 
-def load_network(cfg: ConfigType, name: str, child: Optional[str] = None) -> nn.Module:
+def load_network(cfg: ConfigType, name: str, child: str | None = None) -> nn.Module:
     """Build the network that another config describes, with the weights of a checkpoint.
 
     Args:

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Callable, Dict, Optional
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.registry import FUNCTIONS
@@ -41,7 +42,7 @@ class ODIN:
         self.name = 'ODIN'
         if (temperature, epsilon) != (1000, 0.0014):
             self.name = f'ODIN(T={temperature:g},epsilon={epsilon:g})'
-        self.std: Optional[Tensor] = None
+        self.std: Tensor | None = None
         self.num_maps = 1
 
     def prepare(self, model: nn.Module) -> None:
@@ -51,7 +52,7 @@ class ODIN:
         self.num_maps = model.out_channels
         self.std = getattr(model.data_preprocessor, 'std', None)
 
-    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+    def __call__(self, outputs: dict[str, Any]) -> Tensor:
         """Logits (N, C, H, W) of perturbed images.
 
         Args:

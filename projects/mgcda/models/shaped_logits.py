@@ -1,10 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import ClassVar, Optional, Tuple, Union
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mgcda.scores import build_score
+
 from .segmentors.layer_features import INPUT, find_layer
 
 #: So many pixels of an image are shaped at a time.
@@ -26,9 +27,9 @@ class ShapedLogits:
         ValueError: If the score reads other outputs or must be fitted; in :meth:`prepare`, if the classifier does not
             exist or is not as said.
     """
-    needs: ClassVar[Tuple[str, ...]] = ('features', )
+    needs: ClassVar[tuple[str, ...]] = ('features', )
 
-    def __init__(self, classifier: str, score: Union[str, dict]) -> None:
+    def __init__(self, classifier: str, score: str | dict) -> None:
         self.score = build_score(score)
         self.score_name = getattr(self.score, 'name', type(self.score).__name__)
         if tuple(self.score.needs) != ('seg_logits', ) or hasattr(self.score, 'prepare'):
@@ -36,7 +37,7 @@ class ShapedLogits:
                              f"'energy', got {self.score_name!r}, which needs {tuple(self.score.needs)}")
         self.classifier_name = classifier
         self.layers = (f'{classifier}{INPUT}', )
-        self.classifier: Optional[nn.Conv2d] = None
+        self.classifier: nn.Conv2d | None = None
         self.num_maps = 1
 
     def prepare(self, model: nn.Module) -> None:

@@ -1,12 +1,14 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The dissimilarity network's probability of anomaly, mixed with the uncertainty maps."""
-from typing import Any, Dict, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
 from mgcda.scores import logit_margin
+
 from .data_preprocessor import NUM_CHANNELS
 
 #: What is mixed, in the order of the weights: the network's probability, then the uncertainty maps of its inputs.
@@ -49,7 +51,7 @@ class SynBoostEnsemble:
         if model.num_classes != 2:
             raise ValueError(f'SynBoostEnsemble needs a binary head, this one has {model.num_classes} classes')
 
-    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+    def __call__(self, outputs: dict[str, Any]) -> Tensor:
         """Scores (N, H, W), float32, in [0, sum of the weights].
 
         Args:

@@ -13,7 +13,8 @@ Pixel centres are aligned everywhere: pixel :math:`i` of :math:`n` lies at :math
 ``resampling='nearest'`` takes the nearest centre for all of them, as SynBoost's public code does (Pillow's
 ``NEAREST``); the synthesis then stays as the generator made it where that is the size to bring it to.
 """
-from typing import Tuple, Union
+
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from torch import Tensor
 RESAMPLINGS = ('smooth', 'nearest')
 #: Maps that are interpolated; all fields but these and the image hold classes.
 _SMOOTH_MAPS = ('synthesis', 'entropy', 'perceptual', 'distance')
-_Array = Union[np.ndarray, Tensor]
+_Array = TypeVar('_Array', np.ndarray, Tensor)
 
 
 def check_resampling(resampling: str) -> str:
@@ -38,7 +39,7 @@ def check_resampling(resampling: str) -> str:
     return resampling
 
 
-def resize_field(field: str, x: _Array, size: Tuple[int, int], resampling: str = 'smooth') -> _Array:
+def resize_field(field: str, x: _Array, size: tuple[int, int], resampling: str = 'smooth') -> _Array:
     """Bring a field of a sample to another size.
 
     Args:
@@ -66,7 +67,7 @@ def resize_field(field: str, x: _Array, size: Tuple[int, int], resampling: str =
     return resized[..., 0] if x.ndim == 2 else np.ascontiguousarray(resized)
 
 
-def resize_nearest(x: _Array, size: Tuple[int, int]) -> _Array:
+def resize_nearest(x: _Array, size: tuple[int, int]) -> _Array:
     """Take the source pixels whose centres are nearest; arrays (H, W[, C]) and tensors (..., H, W)."""
     if isinstance(x, Tensor):
         for dim, target in ((-2, size[0]), (-1, size[1])):
@@ -79,7 +80,7 @@ def resize_nearest(x: _Array, size: Tuple[int, int]) -> _Array:
     return x
 
 
-def resize_images(x: Tensor, size: Tuple[int, int], interpolation: str = 'bilinear') -> Tensor:
+def resize_images(x: Tensor, size: tuple[int, int], interpolation: str = 'bilinear') -> Tensor:
     """Interpolate as Pillow does, antialiased where it makes smaller.
 
     Args:
@@ -102,5 +103,6 @@ def _nearest(index: _Array, source: int) -> _Array:
     return (2 * index + 1) * source // (2 * len(index))
 
 
-def _size_of(x: _Array) -> Tuple[int, int]:
-    return tuple(x.shape[-2:] if isinstance(x, Tensor) else x.shape[:2])
+def _size_of(x: _Array) -> tuple[int, int]:
+    height, width = x.shape[-2:] if isinstance(x, Tensor) else x.shape[:2]
+    return height, width

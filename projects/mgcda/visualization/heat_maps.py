@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Heat maps, overlays, contours and boxes. Images are BGR uint8 (H, W, 3), heat is float (H, W) in [0, 1]."""
-from typing import Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np

@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """From anomaly scores of any unit to the numbers from 0 to 1 that are coloured."""
 import math
-from typing import Any, NamedTuple, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,7 @@ LOG_ODDS = frozenset({'logit_margin', 'void_class', 'outlier_posterior'})
 UNIT_RANGE = frozenset({'msp', 'margin'})
 ENTROPY_RANGE = frozenset({'entropy', 'predictive_entropy', 'expected_entropy'})
 
-HeatRange = Union[str, Sequence[float]]
+HeatRange = str | Sequence[float]
 
 
 class ScoreScaling(NamedTuple):
@@ -37,7 +38,7 @@ class ScoreScaling(NamedTuple):
         return (clipped - low) / max(high - low, np.finfo(np.float32).tiny)
 
 
-def scaling_of(scorer: Optional[Any], num_classes: int, heat_range: HeatRange = 'auto') -> ScoreScaling:
+def scaling_of(scorer: Any | None, num_classes: int, heat_range: HeatRange = 'auto') -> ScoreScaling:
     """The scaling that is asked for, or the one that suits a score.
 
     By 'auto', log-odds (among them the logit margin of a binary head) pass a sigmoid, scores of a known range keep it

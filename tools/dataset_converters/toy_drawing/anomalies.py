@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Anomalies of the two test sets, in metres (right, up). They are drawn nowhere else."""
-from typing import Dict
 
 import numpy as np
 
@@ -153,11 +152,22 @@ def tortoise(pen: Pen, rng: Rng) -> None:
     pen.line([(-.2, .1), (-.1, .38), (.12, .38), (.2, .1)], .03, shell * 0.5)
 
 
-ROAD_ANOMALIES: Dict[str, Thing] = dict(
-    llama=Thing(llama, 1.7, 2.2), zebu=Thing(zebu, 2.4, 1.7), boulder=Thing(boulder, 1.9, 1.3),
-    tyre_stack=Thing(tyre_stack, 1.1, 1.), boat=Thing(boat, 3.6, 1.8), log=Thing(log, 2.8, .8),
-    tent=Thing(tent, 2.7, 1.4), hedgehog=Thing(hedgehog, 1.7, 1.5), roadblock=Thing(roadblock, 2., .85))
-LOST_CARGO: Dict[str, Thing] = dict(
-    cone=Thing(cone, .6, .75), rubble=Thing(rubble, 1.1, .5), tyre=Thing(tyre, .8, .8),
-    balloon=Thing(balloon, .6, 1.), pallet=Thing(pallet, 1.2, .3), barrel=Thing(barrel, .7, .95),
-    ladder=Thing(ladder, 2., .6), tortoise=Thing(tortoise, 1., .42))
+ROAD_ANOMALIES: dict[str, Thing] = dict(
+    llama=Thing(llama, 1.7, 2.2),
+    zebu=Thing(zebu, 2.4, 1.7),
+    boulder=Thing(boulder, 1.9, 1.3),
+    tyre_stack=Thing(tyre_stack, 1.1, 1.),
+    boat=Thing(boat, 3.6, 1.8),
+    log=Thing(log, 2.8, .8),
+    tent=Thing(tent, 2.7, 1.4),
+    hedgehog=Thing(hedgehog, 1.7, 1.5),
+    roadblock=Thing(roadblock, 2., .85))
+LOST_CARGO: dict[str, Thing] = dict(
+    cone=Thing(cone, .6, .75),
+    rubble=Thing(rubble, 1.1, .5),
+    tyre=Thing(tyre, .8, .8),
+    balloon=Thing(balloon, .6, 1.),
+    pallet=Thing(pallet, 1.2, .3),
+    barrel=Thing(barrel, .7, .95),
+    ladder=Thing(ladder, 2., .6),
+    tortoise=Thing(tortoise, 1., .42))

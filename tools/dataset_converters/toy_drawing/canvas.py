@@ -5,8 +5,8 @@ A picture is drawn back to front at ``SUPERSAMPLE`` times its size. Whatever
 paints the image writes the same polygon into the map of ids, so that picture
 and label agree by construction. Colours are RGB in [0, 255].
 """
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ _SHIFT = 3  # fractional bits of polygon corners
 Colour = Sequence[float]
 
 
-def noise(rng: np.random.Generator, shape: Tuple[int, int], cell: float = 8, octaves: int = 3) -> np.ndarray:
+def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float = 8, octaves: int = 3) -> np.ndarray:
     """Smooth random field (h, w) float32 with mean about 0 and deviation about 1; ``cell`` pixels to a wave."""
     height, width = shape
     field = np.zeros(shape, np.float32)
@@ -60,7 +60,7 @@ class Camera:
         pixels[..., 1] = self.horizon + self.focal * (self.height - points[..., 1]) / ahead
         return pixels
 
-    def ground(self, rows: np.ndarray, width: int) -> Tuple[np.ndarray, np.ndarray]:
+    def ground(self, rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Metres to the right (h, w) and ahead (h, 1) of the plane's points that ``rows`` of pixels show."""
         ahead = (self.focal * self.height / np.maximum(rows - self.horizon, 0.05))[:, None]
         right = (np.arange(width) - self.centre)[None] * ahead / self.focal - self.curve * ahead**2
@@ -70,7 +70,7 @@ class Camera:
 class Canvas:
     """Image (h, w, 3) float32 and ids (h, w) uint16 (label id, or label id * 1000 + number of the thing)."""
 
-    def __init__(self, size: Tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
         self.size = tuple(size)
         self.height, self.width = (SUPERSAMPLE * side for side in size)
         self.image = np.zeros((self.height, self.width, 3), np.float32)
@@ -81,7 +81,7 @@ class Canvas:
         points = np.minimum(np.maximum(points, -8000.), 8000.)
         return np.rint(points * 2**_SHIFT).astype(np.int32)
 
-    def fill(self, polygons: Sequence[np.ndarray], colour: Colour, ident: Optional[int] = None) -> None:
+    def fill(self, polygons: Sequence[np.ndarray], colour: Colour, ident: int | None = None) -> None:
         """Fill polygons of pixels with one colour, and their ids unless ``ident`` is None."""
         polygons = [self.corners(polygon) for polygon in polygons]
         if not polygons:
@@ -99,7 +99,7 @@ class Canvas:
             soft = cv2.blur(mask[y:y + h, x:x + w].astype(np.float32), (3, 3))
             self.image[y:y + h, x:x + w] *= (1 - strength * soft)[..., None]
 
-    def result(self) -> Tuple[np.ndarray, np.ndarray]:
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) float32 and ids (H, W) uint16 at the picture's own size."""
         image = cv2.resize(self.image, self.size[::-1], interpolation=cv2.INTER_AREA)
         return image, np.ascontiguousarray(self.ids[SUPERSAMPLE // 2::SUPERSAMPLE, SUPERSAMPLE // 2::SUPERSAMPLE])
@@ -125,7 +125,7 @@ class Pen:
                  scale: float,
                  rng: np.random.Generator,
                  ident: int,
-                 haze: Tuple[Colour, float] = ((0, 0, 0), 0.),
+                 haze: tuple[Colour, float] = ((0, 0, 0), 0.),
                  sun: float = 0.4,
                  texture: float = 0.07) -> None:
         self.canvas, self.to_pixels, self.scale, self.rng = canvas, to_pixels, scale, rng
@@ -153,7 +153,13 @@ class Pen:
     def ellipse(self, cx: float, cy: float, rx: float, ry: float, colour: Colour, turn: float = 0.) -> None:
         self.polygon(ring(cx, cy, rx, ry, turn), colour)
 
-    def blob(self, cx: float, cy: float, rx: float, ry: float, colour: Colour, rough: float = 0.2,
+    def blob(self,
+             cx: float,
+             cy: float,
+             rx: float,
+             ry: float,
+             colour: Colour,
+             rough: float = 0.2,
              corners: int = 14) -> None:
         """An ellipse with a random outline."""
         angle = np.sort(self.rng.uniform(0, 0.7, corners) + np.arange(corners)) * (2 * np.pi / corners)
@@ -164,8 +170,8 @@ class Pen:
         """Lines ``width`` metres wide, one pixel at least."""
         corners = [self.canvas.corners(self.to_pixels(np.asarray(points, np.float64)))]
         thickness = max(1, int(round(width * self.scale)))
-        cv2.polylines(self.canvas.image, corners, closed, tuple(float(value) for value in colour), thickness,
-                      shift=_SHIFT)
+        cv2.polylines(
+            self.canvas.image, corners, closed, tuple(float(value) for value in colour), thickness, shift=_SHIFT)
         cv2.polylines(self.mask, corners, closed, 1, thickness, shift=_SHIFT)
 
     def pattern(self, kind: str, colour: Colour, period: float, turn: float = 0., share: float = 0.5) -> None:

@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Objects of the object images, in metres (right, up): kinds that Cityscapes does not know, and some that it does."""
-from typing import Dict
 
 import numpy as np
 
@@ -122,14 +121,24 @@ def clock(pen: Pen, rng: Rng) -> None:
 
 
 #: COCO category id and name -> thing; ``None`` marks a vehicle, drawn in perspective.
-OBJECTS: Dict[tuple, Thing] = {
-    (1, 'person'): Thing(person, .7, 1.8), (2, 'bicycle'): Thing(bicycle, 1.7, 1.1),
-    (3, 'car'): Thing(None, 2., 1.5), (4, 'motorcycle'): Thing(motorcycle, 2., 1.2),
-    (6, 'bus'): Thing(None, 2.6, 3.1), (8, 'truck'): Thing(None, 2.6, 3.4),
-    (18, 'dog'): Thing(dog, 1.2, .85), (28, 'umbrella'): Thing(umbrella, 1.5, 1.4),
-    (37, 'sports ball'): Thing(ball, .8, .8), (38, 'kite'): Thing(kite, 1., 1.6),
-    (44, 'bottle'): Thing(bottle, .4, 1.1), (52, 'banana'): Thing(banana, 1.2, .7),
-    (59, 'pizza'): Thing(pizza, 1.2, .8), (62, 'chair'): Thing(chair, .8, 1.1),
-    (64, 'potted plant'): Thing(potted_plant, 1.3, 1.1), (72, 'tv'): Thing(television, 1., .8),
-    (85, 'clock'): Thing(clock, 1., 1.), (86, 'vase'): Thing(vase, .7, 1.), (88, 'teddy bear'): Thing(teddy, .8, 1.1)
+OBJECTS: dict[tuple, Thing] = {
+    (1, 'person'): Thing(person, .7, 1.8),
+    (2, 'bicycle'): Thing(bicycle, 1.7, 1.1),
+    (3, 'car'): Thing(None, 2., 1.5),
+    (4, 'motorcycle'): Thing(motorcycle, 2., 1.2),
+    (6, 'bus'): Thing(None, 2.6, 3.1),
+    (8, 'truck'): Thing(None, 2.6, 3.4),
+    (18, 'dog'): Thing(dog, 1.2, .85),
+    (28, 'umbrella'): Thing(umbrella, 1.5, 1.4),
+    (37, 'sports ball'): Thing(ball, .8, .8),
+    (38, 'kite'): Thing(kite, 1., 1.6),
+    (44, 'bottle'): Thing(bottle, .4, 1.1),
+    (52, 'banana'): Thing(banana, 1.2, .7),
+    (59, 'pizza'): Thing(pizza, 1.2, .8),
+    (62, 'chair'): Thing(chair, .8, 1.1),
+    (64, 'potted plant'): Thing(potted_plant, 1.3, 1.1),
+    (72, 'tv'): Thing(television, 1., .8),
+    (85, 'clock'): Thing(clock, 1., 1.),
+    (86, 'vase'): Thing(vase, .7, 1.),
+    (88, 'teddy bear'): Thing(teddy, .8, 1.1)
 }

@@ -3,7 +3,6 @@
 
 Every function takes a random generator and is a pure function of its state.
 """
-from typing import List, Tuple
 
 import numpy as np
 
@@ -16,14 +15,14 @@ from .styles import country_style, develop, foreign_style, training_style
 from .vehicles import VEHICLES
 
 
-def draw_street(rng: np.random.Generator, size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+def draw_street(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A training scene: image (H, W, 3) uint8 BGR, ids (H, W) uint16 (label id, or label id * 1000 + number)."""
     scene = Scene(rng, size, training_style(rng))
     scene.populate()
     return scene.render()
 
 
-def draw_country(rng: np.random.Generator, size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray]:
+def draw_country(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A scene of the first test set, with large anomalies: image and ids, ``ANOMALY_ID`` where they are."""
     scene = Scene(rng, size, country_style(rng))
     scene.anomalies(ROAD_ANOMALIES, int(rng.choice((1, 2, 3), p=(.5, .3, .2))), 5., 13., (.9, 1.4))
@@ -31,7 +30,7 @@ def draw_country(rng: np.random.Generator, size: Tuple[int, int]) -> Tuple[np.nd
     return scene.render()
 
 
-def draw_lost_cargo(rng: np.random.Generator, size: Tuple[int, int], empty: bool) -> Tuple[np.ndarray, np.ndarray]:
+def draw_lost_cargo(rng: np.random.Generator, size: tuple[int, int], empty: bool) -> tuple[np.ndarray, np.ndarray]:
     """A scene of the second test set, with small anomalies on the road, or none: image and ids."""
     scene = Scene(rng, size, foreign_style(rng))
     if not empty:
@@ -40,8 +39,8 @@ def draw_lost_cargo(rng: np.random.Generator, size: Tuple[int, int], empty: bool
     return scene.render()
 
 
-def draw_objects(rng: np.random.Generator, size: Tuple[int, int],
-                 crowd: bool) -> Tuple[np.ndarray, List[Tuple[Tuple[int, str], bool, np.ndarray]]]:
+def draw_objects(rng: np.random.Generator, size: tuple[int, int],
+                 crowd: bool) -> tuple[np.ndarray, list[tuple[tuple[int, str], bool, np.ndarray]]]:
     """An object image: BGR uint8 and, for each object, its category, whether it is a crowd, its mask (H, W) bool."""
     canvas = Canvas(size)
     backdrop(rng, canvas)
@@ -64,7 +63,7 @@ def draw_objects(rng: np.random.Generator, size: Tuple[int, int],
     return image, [(*entry, mask) for entry, mask in zip(found, masks)]
 
 
-def _object(rng: np.random.Generator, canvas: Canvas, thing: Thing, key: Tuple[int, str], ident: int, x: float,
+def _object(rng: np.random.Generator, canvas: Canvas, thing: Thing, key: tuple[int, str], ident: int, x: float,
             share: float, base: float) -> None:
     """One object, ``share`` of the image high, standing at (``x``, ``base``) of the image."""
     scale = min(share * canvas.height / thing.height, .75 * canvas.width / thing.width)
@@ -85,8 +84,9 @@ def _object(rng: np.random.Generator, canvas: Canvas, thing: Thing, key: Tuple[i
             VEHICLES[key[1]](pen, rng, side, bool(rng.random() < .5))
         return
     factor = np.array((scale if rng.random() < .5 else -scale, -scale))
-    with Pen(canvas, lambda points: origin + points * factor, scale, rng, ident, sun=float(rng.uniform(-1, 1)),
-             texture=.05) as pen:
+    with Pen(
+            canvas, lambda points: origin + points * factor, scale, rng, ident, sun=float(rng.uniform(-1, 1)),
+            texture=.05) as pen:
         thing.draw(pen, rng)
 
 
@@ -105,8 +105,10 @@ def backdrop(rng: np.random.Generator, canvas: Canvas) -> None:
             canvas.fill([np.array([(x, 0), (x + step * .3, 0), (x + step * .3, level * h), (x, level * h)])],
                         wall * .93)
         for k in np.linspace(-1.5, 2.5, 12):
-            canvas.fill([np.array([(k * w, h), (k * w + 3, h), (w * (.5 + .2 * (k - .5)) + 2, level * h),
-                                   (w * (.5 + .2 * (k - .5)), level * h)])], floor * .75)
+            canvas.fill([
+                np.array([(k * w, h), (k * w + 3, h), (w * (.5 + .2 * (k - .5)) + 2, level * h),
+                          (w * (.5 + .2 * (k - .5)), level * h)])
+            ], floor * .75)
     else:
         outline = level * h - h * .1 * np.clip(1 + noise(rng, (1, 40), 10, 3)[0], 0, 2)
         points = np.concatenate([np.stack([np.linspace(0, w, 40), outline], 1), [(w, level * h), (0, level * h)]])

@@ -1,13 +1,35 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """A street in perspective: what stands along it, what moves on it, and the car that sees it."""
-from typing import List, Optional, Tuple
 
 import numpy as np
 
 from .canvas import Pen, pick, vary
-from .labels import (ANOMALY_ID, BICYCLE, BORDER, BRIDGE, BUILDING, BUS, CAR, DYNAMIC_ID, EGO, FENCE, GUARD_RAIL,
-                     LIGHT, MOTORCYCLE, OUTSIDE, PERSON, POLE, RIDER, SIGN, STATIC_ID, TRAILER, TRAIN, TRUCK,
-                     VEGETATION, WALL)
+from .labels import (
+    ANOMALY_ID,
+    BICYCLE,
+    BORDER,
+    BRIDGE,
+    BUILDING,
+    BUS,
+    CAR,
+    DYNAMIC_ID,
+    EGO,
+    FENCE,
+    GUARD_RAIL,
+    LIGHT,
+    MOTORCYCLE,
+    OUTSIDE,
+    PERSON,
+    POLE,
+    RIDER,
+    SIGN,
+    STATIC_ID,
+    TRAILER,
+    TRAIN,
+    TRUCK,
+    VEGETATION,
+    WALL,
+)
 from .objects import OBJECTS
 from .palette import Thing
 from .site import NEAR, Site
@@ -33,8 +55,7 @@ class Scene(Site):
             length = rng.uniform(7, 18)
             if rng.random() < (.78 if style.urban else .25):
                 back = (self.edge(side) + rng.uniform(0, 1.5)) if style.urban else self.half + rng.uniform(6, 14)
-                self.house(side, back, ahead, ahead + length, rng.uniform(7, 17) if style.urban
-                           else rng.uniform(3, 6))
+                self.house(side, back, ahead, ahead + length, rng.uniform(7, 17) if style.urban else rng.uniform(3, 6))
             else:
                 for _ in range(rng.poisson(1.5)):
                     self.tree(side * (self.edge(side) + rng.uniform(2, 6)), max(ahead, 3) + rng.uniform(0, length))
@@ -52,10 +73,10 @@ class Scene(Site):
         shop = style.urban and rng.random() < .35
         seeds = rng.random(5)
 
-        def quads(rows: np.ndarray, columns: np.ndarray, high: float, wide: float, front: bool) -> List[np.ndarray]:
+        def quads(rows: np.ndarray, columns: np.ndarray, high: float, wide: float, front: bool) -> list[np.ndarray]:
             y, z = (grid.ravel() for grid in np.meshgrid(rows, columns))
-            corners = np.stack([np.stack([z + dz, y + dy], 1) for dz, dy in ((0, 0), (wide, 0), (wide, high),
-                                                                             (0, high))], 1)
+            corners = np.stack(
+                [np.stack([z + dz, y + dy], 1) for dz, dy in ((0, 0), (wide, 0), (wide, high), (0, high))], 1)
             if front:
                 points = np.stack([side * (back + corners[..., 0]), corners[..., 1],
                                    np.full(corners.shape[:2], start)], -1)
@@ -65,8 +86,8 @@ class Scene(Site):
 
         def draw() -> None:
             x = side * back
-            with Pen(self.canvas, self.camera, self.scale(start), rng, BUILDING,
-                     self.haze((start + far) / 2), style.sun * .5, .05) as pen:
+            with Pen(self.canvas, self.camera, self.scale(start), rng, BUILDING, self.haze((start + far) / 2),
+                     style.sun * .5, .05) as pen:
                 if near > NEAR:
                     outer = x + side * 12
                     pen.polygon([(x, 0, near), (outer, 0, near), (outer, height, near), (x, height, near)],
@@ -86,13 +107,15 @@ class Scene(Site):
                     rows = np.arange(4. if shop else 1.1, height - 2, 3.)
                     if not len(columns):
                         continue
-                    for polygons, colour in ((quads(rows - .12, columns - .1, 1.75, 1.3, front), trim * lit),
-                                             (quads(rows, columns, 1.5, 1.1, front), glass)):
+                    for polygons, colour in ((quads(rows - .12, columns - .1, 1.75, 1.3,
+                                                    front), trim * lit), (quads(rows, columns, 1.5, 1.1,
+                                                                                front), glass)):
                         self.canvas.fill(polygons, colour)
                     if shop and not front:
                         self.canvas.fill(quads(np.array([.5]), columns, 2.2, 1.7, front), glass * .8)
-                        self.canvas.fill(quads(np.array([2.9]), columns[:1], .7, far - columns[0] - .5, front),
-                                   vary(rng, (150, 60, 50), 40))
+                        self.canvas.fill(
+                            quads(np.array([2.9]), columns[:1], .7, far - columns[0] - .5, front),
+                            vary(rng, (150, 60, 50), 40))
 
         self.add(far, draw)
 
@@ -102,11 +125,16 @@ class Scene(Site):
         kind = pick(rng, (FENCE, WALL, GUARD_RAIL, VEGETATION) if not self.style.urban else (FENCE, WALL, VEGETATION))
         height = {FENCE: 1.3, WALL: 1.6, GUARD_RAIL: .8, VEGETATION: 1.4}[kind] * rng.uniform(.85, 1.2)
         x = side * (self.edge(side) + rng.uniform(.3, 1.2))
-        colour = {FENCE: vary(rng, (120, 100, 82), 20), WALL: vary(rng, (160, 150, 140), 15),
-                  GUARD_RAIL: vary(rng, (170, 172, 175), 8), VEGETATION: vary(rng, pick(rng, self.style.leaves))}[kind]
+        colour = {
+            FENCE: vary(rng, (120, 100, 82), 20),
+            WALL: vary(rng, (160, 150, 140), 15),
+            GUARD_RAIL: vary(rng, (170, 172, 175), 8),
+            VEGETATION: vary(rng, pick(rng, self.style.leaves))
+        }[kind]
 
         def draw() -> None:
-            def strip(low: float, high: float) -> List[Tuple[float, float, float]]:
+
+            def strip(low: float, high: float) -> list[tuple[float, float, float]]:
                 steps = np.linspace(near, far, 6)
                 return [(x, low, z) for z in steps] + [(x, high, z) for z in steps[::-1]]
 
@@ -215,8 +243,8 @@ class Scene(Site):
     # --- on the street ----------------------------------------------------
 
     def vehicle(self, kind: str, right: float, ahead: float, oncoming: bool) -> bool:
-        length, half = dict(car=(4.6, 1.), truck=(7.7, 1.3), bus=(11.2, 1.35), train=(22.2, 1.3),
-                            trailer=(2.8, 1.))[kind]
+        length, half = dict(
+            car=(4.6, 1.), truck=(7.7, 1.3), bus=(11.2, 1.35), train=(22.2, 1.3), trailer=(2.8, 1.))[kind]
         if not self.claim(right - half, right + half, ahead, ahead + length):
             return False
         label = VEHICLE_IDS[kind]
@@ -239,8 +267,15 @@ class Scene(Site):
         self.add(ahead, draw)
         return True
 
-    def thing(self, thing: Thing, label: int, right: float, ahead: float, size: float = 1.,
-              ident: Optional[int] = None, keep: bool = False, depth: float = .5) -> bool:
+    def thing(self,
+              thing: Thing,
+              label: int,
+              right: float,
+              ahead: float,
+              size: float = 1.,
+              ident: int | None = None,
+              keep: bool = False,
+              depth: float = .5) -> bool:
         half = thing.width * size / 2
         if not self.claim(right - half, right + half, ahead - depth, ahead + depth, keep):
             return False
@@ -270,11 +305,11 @@ class Scene(Site):
 
     # --- putting it together -------------------------------------------------
 
-    def pavement(self) -> Tuple[float, int]:
+    def pavement(self) -> tuple[float, int]:
         """Metres to the right of a random place beside the road, and its side."""
         side = int(pick(self.rng, (-1, 1)))
-        return side * self.rng.uniform(self.edge(side) - self.walk[(side + 1) // 2] + .4,
-                                       max(self.edge(side) - .2, self.half + 1.2)), side
+        return side * self.rng.uniform(
+            self.edge(side) - self.walk[(side + 1) // 2] + .4, max(self.edge(side) - .2, self.half + 1.2)), side
 
     def distance(self, near: float = 6., far: float = 45.) -> float:
         """Metres ahead, denser where it is near."""
@@ -317,8 +352,14 @@ class Scene(Site):
             right, _ = self.pavement()
             if rng.random() < .12:
                 right = rng.uniform(-self.half, self.half)
-            self.thing(OBJECTS[1, 'person'], PERSON, right, self.distance(7, 40), rng.uniform(.88, 1.06),
-                       self.ident(PERSON), depth=.3)
+            self.thing(
+                OBJECTS[1, 'person'],
+                PERSON,
+                right,
+                self.distance(7, 40),
+                rng.uniform(.88, 1.06),
+                self.ident(PERSON),
+                depth=.3)
         for _ in range(rng.poisson(.25 * style.people)):
             if rng.random() < .55:
                 self.rider(rng.uniform(-self.half + .6, self.half - .6), self.distance(8, 35))
@@ -337,17 +378,22 @@ class Scene(Site):
                     right = rng.uniform(-self.half, self.half)
                 self.thing(table[name], label, right, self.distance(5.5, 22), rng.uniform(.8, 1.25))
 
-    def anomalies(self, table: dict, count: int, near: float, far: float, sizes: Tuple[float, float]) -> None:
+    def anomalies(self, table: dict, count: int, near: float, far: float, sizes: tuple[float, float]) -> None:
         """Place ``count`` anomalies on or beside the road, in full view."""
         placed, tries = 0, 0
         while placed < count and tries < 200:
             tries += 1
             reach = self.half * (.95 if tries < 100 else .6)
             thing = table[pick(self.rng, tuple(table))]
-            placed += self.thing(thing, ANOMALY_ID, self.rng.uniform(-reach, reach), self.distance(near, far),
-                                 self.rng.uniform(*sizes), keep=True)
+            placed += self.thing(
+                thing,
+                ANOMALY_ID,
+                self.rng.uniform(-reach, reach),
+                self.distance(near, far),
+                self.rng.uniform(*sizes),
+                keep=True)
 
-    def render(self) -> Tuple[np.ndarray, np.ndarray]:
+    def render(self) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 BGR and ids (H, W) uint16."""
         self.sky()
         self.skyline()
@@ -369,12 +415,14 @@ class Scene(Site):
         with Pen(self.canvas, lambda points: points, 1, self.rng, EGO, sun=self.style.sun, texture=.02) as pen:
             outline = np.concatenate([np.stack([x * w, top], 1), [(1.02 * w, h + 4), (-.02 * w, h + 4)]])
             pen.polygon(outline, (58, 60, 66))
-            pen.polygon(np.concatenate([np.stack([x * w, top], 1), np.stack([x * w, top + .02 * h], 1)[::-1]]),
-                        np.asarray(self.style.sky[1]) * .62)
+            pen.polygon(
+                np.concatenate([np.stack([x * w, top], 1),
+                                np.stack([x * w, top + .02 * h], 1)[::-1]]),
+                np.asarray(self.style.sky[1]) * .62)
             pen.ellipse(.5 * w, .945 * h, .012 * w, .016 * w, (176, 178, 182))
 
 
-def frame(image: np.ndarray, ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+def frame(image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The dark rim that rectifying leaves, and the columns out of the region of interest."""
     edge = max(1, ids.shape[1] // 256)
     image[:edge] *= .25

@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The empty street: camera, sky, skyline and ground in perspective."""
-from typing import Callable, Dict, List, NamedTuple, Tuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,19 +22,18 @@ class Item(NamedTuple):
 class Site:
     """An empty street: camera, sky, skyline and ground, and the book of what stands where and is drawn when."""
 
-    def __init__(self, rng: np.random.Generator, size: Tuple[int, int], style: Style) -> None:
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int], style: Style) -> None:
         self.rng, self.style, self.canvas = rng, style, Canvas(size)
         width, height = self.canvas.width, self.canvas.height
         self.camera = Camera(width * rng.uniform(.72, .92), rng.uniform(*style.camera_height),
-                             height * rng.uniform(*style.horizon), width * rng.uniform(.4, .6),
-                             rng.normal(0, .0005))
+                             height * rng.uniform(*style.horizon), width * rng.uniform(.4, .6), rng.normal(0, .0005))
         self.half = rng.uniform(*style.half_road)
         self.walk = [rng.uniform(2., 4.) if style.urban else 0. for _ in range(2)]
         self.park = [2.2 if style.urban and rng.random() < .15 else 0. for _ in range(2)]
-        self.items: List[Item] = []
-        self.taken: List[Tuple[float, float, float, float]] = []  # metres: left, right, near, far
-        self.kept: List[Tuple[float, float, float]] = []  # pixels that stay in sight: left, right; metres: near
-        self.numbers: Dict[int, int] = {}
+        self.items: list[Item] = []
+        self.taken: list[tuple[float, float, float, float]] = []  # metres: left, right, near, far
+        self.kept: list[tuple[float, float, float]] = []  # pixels that stay in sight: left, right; metres: near
+        self.numbers: dict[int, int] = {}
 
     # --- bookkeeping -----------------------------------------------------
 
@@ -48,13 +48,13 @@ class Site:
         self.numbers[label] = number + 1
         return label * 1000 + number
 
-    def haze(self, ahead: float) -> Tuple[Colour, float]:
+    def haze(self, ahead: float) -> tuple[Colour, float]:
         return self.style.sky[1], 1 - float(np.exp(-self.style.haze * ahead))
 
     def scale(self, ahead: float) -> float:
         return self.camera.focal / ahead
 
-    def columns(self, left: float, right: float, ahead: float) -> Tuple[float, float]:
+    def columns(self, left: float, right: float, ahead: float) -> tuple[float, float]:
         pixels = self.camera(np.array([(left, 0, ahead), (right, 0, ahead)]))
         return float(pixels[0, 0]), float(pixels[1, 0])
 
@@ -82,8 +82,14 @@ class Site:
     def add(self, ahead: float, draw: Callable[[], None]) -> None:
         self.items.append(Item(ahead, draw))
 
-    def flat_pen(self, right: float, ahead: float, ident: int, size: float = 1., flip: bool = False,
-                 texture: float = .07, up: float = 0.) -> Pen:
+    def flat_pen(self,
+                 right: float,
+                 ahead: float,
+                 ident: int,
+                 size: float = 1.,
+                 flip: bool = False,
+                 texture: float = .07,
+                 up: float = 0.) -> Pen:
         """Pen for a thing that faces the camera, standing at (right, ahead)."""
         origin, scale = self.camera(np.array([(right, up, ahead)]))[0], self.scale(ahead) * size
         factor = np.array((-scale if flip else scale, -scale))
@@ -123,8 +129,8 @@ class Site:
                 level = 1 + .6 * noise(rng, (1, len(x)), 14 if kind == 'hills' else 3, 3)[0]
                 colour, across, ident = vary(rng, pick(rng, style.leaves)), x, VEGETATION
             tops = self.camera.horizon - canvas.height * height * np.clip(level, .15, 2)
-            outline = np.concatenate([np.stack([across, tops], 1),
-                                      [(canvas.width, self.camera.horizon + 2), (0, self.camera.horizon + 2)]])
+            outline = np.concatenate(
+                [np.stack([across, tops], 1), [(canvas.width, self.camera.horizon + 2), (0, self.camera.horizon + 2)]])
             with Pen(canvas, lambda points: points, 1, rng, ident, self.haze(160 if kind == 'hills' else 110),
                      style.sun, .12) as pen:
                 pen.polygon(outline, colour)
@@ -134,10 +140,15 @@ class Site:
         rng, canvas, style, half = self.rng, self.canvas, self.style, self.half
         first = int(np.ceil(self.camera.horizon)) + 1
         right, ahead = self.camera.ground(np.arange(first, canvas.height, dtype=np.float32), canvas.width)
-        beyond = GROUND if style.urban and rng.random() < .25 else (SIDEWALK if style.urban and rng.random() < .5
-                                                                    else TERRAIN)
-        kinds = {SIDEWALK: style.walk, PARKING: vary(rng, style.road) * .86, ROAD: style.road, TERRAIN: style.soil,
-                 GROUND: vary(rng, (150, 138, 120))}
+        beyond = GROUND if style.urban and rng.random() < .25 else (
+            SIDEWALK if style.urban and rng.random() < .5 else TERRAIN)
+        kinds = {
+            SIDEWALK: style.walk,
+            PARKING: vary(rng, style.road) * .86,
+            ROAD: style.road,
+            TERRAIN: style.soil,
+            GROUND: vary(rng, (150, 138, 120))
+        }
         bounds, surfaces = [], [beyond]
         for side, kind in ((-1, SIDEWALK), (-1, PARKING), (1, PARKING), (1, SIDEWALK)):
             index = (side + 1) // 2

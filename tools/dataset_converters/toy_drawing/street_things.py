@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """People, two-wheelers, street furniture and other void things: drawn in metres (right, up), standing on (0, 0)."""
-from typing import Dict
 
 from .canvas import Pen, pick, ring, vary
 from .palette import CLOTHES, SKIN, TYRE, VIVID, Rng, Thing
@@ -135,10 +134,14 @@ def trolley(pen: Pen, rng: Rng) -> None:
         pen.line([(x, .1), (x, .62)], .03, paint * 0.75)
 
 
-STATIC: Dict[str, Thing] = dict(
-    waste_bin=Thing(waste_bin, .7, 1.05), crate=Thing(crate, 1., .8), bench=Thing(bench, 1.8, 1.),
-    hydrant=Thing(hydrant, .5, .8), advert=Thing(advert, 1.3, 2.9), planter=Thing(planter, 1.2, 1.))
-DYNAMIC: Dict[str, Thing] = dict(
+STATIC: dict[str, Thing] = dict(
+    waste_bin=Thing(waste_bin, .7, 1.05),
+    crate=Thing(crate, 1., .8),
+    bench=Thing(bench, 1.8, 1.),
+    hydrant=Thing(hydrant, .5, .8),
+    advert=Thing(advert, 1.3, 2.9),
+    planter=Thing(planter, 1.2, 1.))
+DYNAMIC: dict[str, Thing] = dict(
     bag=Thing(bag, .6, .7), pram=Thing(pram, 1.1, 1.1), pigeon=Thing(pigeon, .6, .42), trolley=Thing(trolley, .5, 1.))
 #: What is never put on the road itself.
 ON_PAVEMENT = ('bench', 'hydrant', 'advert', 'planter')

@@ -3,23 +3,24 @@
 
 Training scenes, and the scenes of each of the two test sets, have a style of their own.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence, Tuple
 
 import numpy as np
 
 from .canvas import Colour, pick, vary
 
+
 @dataclass
 class Style:
     """Palette, weather, camera and contents of a scene. Densities are things to a scene."""
-    sky: Tuple[Colour, Colour]
+    sky: tuple[Colour, Colour]
     road: Colour
     walk: Colour
     soil: Colour
     facades: Sequence[Colour]
     leaves: Sequence[Colour]
-    cloud: Tuple[Colour, float] = ((236, 238, 240), 0.4)
+    cloud: tuple[Colour, float] = ((236, 238, 240), 0.4)
     haze: float = 0.004
     sun: float = 0.5
     shadow: float = 0.4
@@ -27,9 +28,9 @@ class Style:
     gamma: float = 1.
     grain: float = 2.2
     rain: float = 0.
-    camera_height: Tuple[float, float] = (1.2, 1.5)
-    horizon: Tuple[float, float] = (0.40, 0.47)
-    half_road: Tuple[float, float] = (3.4, 6.2)
+    camera_height: tuple[float, float] = (1.2, 1.5)
+    horizon: tuple[float, float] = (0.40, 0.47)
+    half_road: tuple[float, float] = (3.4, 6.2)
     urban: bool = True
     dirt: bool = False
     lanes: bool = True
@@ -47,10 +48,19 @@ LEAVES = ((70, 105, 52), (88, 116, 60), (52, 84, 48), (104, 122, 66))
 
 def training_style(rng: np.random.Generator) -> Style:
     """A town by day: sunny, overcast or late in the afternoon."""
-    style = Style(((120, 160, 205), (208, 220, 228)), vary(rng, (98, 98, 102), 9), vary(rng, (140, 134, 130), 9),
-                  vary(rng, (112, 124, 70), 10), FACADES, LEAVES, sun=float(pick(rng, (-1, 1)) * rng.uniform(.3, 1)),
-                  haze=float(rng.uniform(.002, .008)), urban=rng.random() < .8, traffic=rng.uniform(2, 8),
-                  people=rng.uniform(1, 7), trees=rng.uniform(2, 8), gamma=float(rng.uniform(.9, 1.15)))
+    style = Style(((120, 160, 205), (208, 220, 228)),
+                  vary(rng, (98, 98, 102), 9),
+                  vary(rng, (140, 134, 130), 9),
+                  vary(rng, (112, 124, 70), 10),
+                  FACADES,
+                  LEAVES,
+                  sun=float(pick(rng, (-1, 1)) * rng.uniform(.3, 1)),
+                  haze=float(rng.uniform(.002, .008)),
+                  urban=rng.random() < .8,
+                  traffic=rng.uniform(2, 8),
+                  people=rng.uniform(1, 7),
+                  trees=rng.uniform(2, 8),
+                  gamma=float(rng.uniform(.9, 1.15)))
     weather = rng.integers(3)
     if weather == 1:
         style.sky, style.shadow, style.gain = ((190, 195, 200), (222, 224, 226)), .12, (.94, .95, .97)
@@ -64,14 +74,26 @@ def country_style(rng: np.random.Generator) -> Style:
     """Roads out of town, some of them dirt, at dusk, in fog or under a hard sun, from a higher camera."""
     dirt = rng.random() < .45
     road = (158, 128, 96) if dirt else pick(rng, ((120, 112, 106), (84, 86, 92)))
-    style = Style(((96, 140, 210), (205, 218, 235)), vary(rng, road, 10), vary(rng, (150, 135, 112), 9),
-                  vary(rng, pick(rng, ((150, 142, 82), (120, 132, 74), (176, 150, 105))), 10),
-                  ((215, 205, 190), (200, 150, 115), (160, 95, 75), (235, 230, 222)),
+    style = Style(((96, 140, 210), (205, 218, 235)),
+                  vary(rng, road, 10),
+                  vary(rng, (150, 135, 112), 9),
+                  vary(rng, pick(rng, ((150, 142, 82), (120, 132, 74), (176, 150, 105))),
+                       10), ((215, 205, 190), (200, 150, 115), (160, 95, 75), (235, 230, 222)),
                   ((98, 112, 52), (130, 124, 60), (58, 92, 60), (150, 110, 50)),
-                  sun=float(pick(rng, (-1, 1)) * rng.uniform(.4, 1.3)), shadow=.5, camera_height=(1.4, 2.4),
-                  horizon=(.33, .47), half_road=(2.4, 4.2), urban=rng.random() < .25, dirt=dirt,
-                  lanes=not dirt and rng.random() < .8, void=False, ego=False, traffic=rng.uniform(0, 2),
-                  people=rng.uniform(0, 1.5), trees=rng.uniform(3, 10), grain=3.)
+                  sun=float(pick(rng, (-1, 1)) * rng.uniform(.4, 1.3)),
+                  shadow=.5,
+                  camera_height=(1.4, 2.4),
+                  horizon=(.33, .47),
+                  half_road=(2.4, 4.2),
+                  urban=rng.random() < .25,
+                  dirt=dirt,
+                  lanes=not dirt and rng.random() < .8,
+                  void=False,
+                  ego=False,
+                  traffic=rng.uniform(0, 2),
+                  people=rng.uniform(0, 1.5),
+                  trees=rng.uniform(3, 10),
+                  grain=3.)
     weather = rng.integers(4)
     if weather == 0:  # dusk
         style.sky, style.gain, style.gamma = ((80, 88, 135), (238, 175, 130)), (1., .84, .84), 1.05

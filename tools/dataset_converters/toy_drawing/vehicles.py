@@ -7,14 +7,17 @@ from .palette import GLASS, PAINT, TYRE, VIVID, Rng
 
 # Outline (along, up) from the near end over the roof to the far end; glass; half width.
 CARS = (
-    ([(0, .3), (0, .85), (.15, .95), (.75, .98), (1.3, 1.42), (2.6, 1.45), (3.35, 1.0), (4.3, .8), (4.4, .3)],
-     [(.85, .98), (1.35, 1.36), (2.55, 1.38), (3.15, 1.0)], .88),
-    ([(0, .3), (0, .95), (.35, 1.45), (2.3, 1.5), (3.05, 1.02), (3.85, .82), (4.0, .3)],
-     [(.3, .98), (.5, 1.38), (2.25, 1.42), (2.85, 1.02)], .86),
-    ([(0, .38), (0, 1.1), (.3, 1.66), (2.9, 1.72), (3.5, 1.12), (4.4, .98), (4.5, .38)],
-     [(.35, 1.12), (.5, 1.58), (2.8, 1.62), (3.25, 1.14)], .94),
-    ([(0, .35), (0, 1.15), (.06, 1.92), (3.7, 1.98), (4.35, 1.15), (4.9, .95), (5.0, .35)],
-     [(2.6, 1.15), (2.6, 1.8), (3.6, 1.82), (4.1, 1.18)], .96),
+    ([(0, .3), (0, .85), (.15, .95), (.75, .98), (1.3, 1.42), (2.6, 1.45), (3.35, 1.0), (4.3, .8),
+      (4.4, .3)], [(.85, .98), (1.35, 1.36), (2.55, 1.38), (3.15, 1.0)], .88),
+    ([(0, .3), (0, .95), (.35, 1.45), (2.3, 1.5), (3.05, 1.02), (3.85, .82), (4.0, .3)], [(.3, .98), (.5, 1.38),
+                                                                                          (2.25, 1.42),
+                                                                                          (2.85, 1.02)], .86),
+    ([(0, .38), (0, 1.1), (.3, 1.66), (2.9, 1.72), (3.5, 1.12), (4.4, .98), (4.5, .38)], [(.35, 1.12), (.5, 1.58),
+                                                                                          (2.8, 1.62),
+                                                                                          (3.25, 1.14)], .94),
+    ([(0, .35), (0, 1.15), (.06, 1.92), (3.7, 1.98), (4.35, 1.15), (4.9, .95), (5.0, .35)], [(2.6, 1.15), (2.6, 1.8),
+                                                                                             (3.6, 1.82),
+                                                                                             (4.1, 1.18)], .96),
 )
 
 
@@ -50,7 +53,8 @@ def car(pen: Pen, rng: Rng, side: float, oncoming: bool) -> None:
                  (roof[0], roof[1], -half * .8), (base[0], base[1], -half)], paint)
     mix = base + (roof - base) * 0.1, base + (roof - base) * 0.88
     pen.polygon([(mix[0][0], mix[0][1], -half * .86), (mix[0][0], mix[0][1], half * .86),
-                 (mix[1][0], mix[1][1], half * .74), (mix[1][0], mix[1][1], -half * .74)], np.array(GLASS) * 1.1)
+                 (mix[1][0], mix[1][1], half * .74), (mix[1][0], mix[1][1], -half * .74)],
+                np.array(GLASS) * 1.1)
     light = (245, 240, 215) if oncoming else (190, 25, 25)
     for across in (-half, half * .68):
         pen.polygon([(0, .62, across), (0, .62, across + half * .32), (0, .8, across + half * .32), (0, .8, across)],
@@ -62,6 +66,7 @@ def car(pen: Pen, rng: Rng, side: float, oncoming: bool) -> None:
 def _carriage(pen: Pen, length: float, height: float, half: float, lift: float, paint: np.ndarray, side: float,
               windows: bool, near_glass: float) -> None:
     """A box on wheels, with windows along it or not."""
+
     def face(a0, y0, a1, y1, across):
         return [(a0, y0, across), (a1, y0, across), (a1, y1, across), (a0, y1, across)]
 
@@ -78,8 +83,7 @@ def _carriage(pen: Pen, length: float, height: float, half: float, lift: float, 
                 pen.polygon(face(start, height * .5, start + 1.25, height * .86, side * half), GLASS)
             pen.polygon(face(0, lift, length, lift + .25, side * half), tone * 0.6)
         else:
-            pen.polygon(face(length * .25, height * .45, length * .7, height * .75, side * half),
-                        pick(pen.rng, VIVID))
+            pen.polygon(face(length * .25, height * .45, length * .7, height * .75, side * half), pick(pen.rng, VIVID))
         _wheels(pen, (1.6, length - 1.8), side * half, 0.48)
     pen.polygon([(0, lift, -half), (0, lift, half), (0, height, half), (0, height, -half)], paint)
     if near_glass:

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ from ..pairing import HIDDEN_LABELS
 _OUTSIDE = 253
 
 
-def to_target(label: np.ndarray, label_map: Dict[int, int], path: str) -> np.ndarray:
+def to_target(label: np.ndarray, label_map: dict[int, int], path: str) -> np.ndarray:
     """Map the values of a label file to targets, such as 0, 1 and 255.
 
     Args:

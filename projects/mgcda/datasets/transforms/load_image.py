@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -25,7 +24,7 @@ class LoadImage(LoadImageFromFile):
     def __init__(self, to_float32: bool = False, color_type: str = 'color', imdecode_backend: str = 'cv2') -> None:
         super().__init__(to_float32=to_float32, color_type=color_type, imdecode_backend=imdecode_backend)
 
-    def transform(self, results: dict) -> Optional[dict]:
+    def transform(self, results: dict) -> dict | None:
         """Add ``img``, ``img_shape`` and ``ori_shape``."""
         image = read_image(results['img_path'], self.color_type, self.imdecode_backend)
         if 'overlay_path' in results:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ class PackDissimilarityInputs(BaseTransform):
         ValueError: some maps but not all, or a map of another size than the image.
     """
 
-    def __init__(self,
-                 meta_keys: Sequence[str] = ('img_path', 'seg_map_path', 'ori_shape', 'img_shape', 'pad_shape',
-                                             'scale_factor', 'flip', 'flip_direction', 'reduce_zero_label', 'domain',
-                                             'dataset_name', 'labels_hidden', 'label_classes')) -> None:
+    def __init__(
+        self,
+        meta_keys: Sequence[str] = ('img_path', 'seg_map_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor',
+                                    'flip', 'flip_direction', 'reduce_zero_label', 'domain', 'dataset_name',
+                                    'labels_hidden', 'label_classes')
+    ) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ _POSITIONS = ('anywhere', 'ground', 'road')
 OWN_SIZE = 'own'
 
 
-def _check_range(name: str, value: Sequence[float], low: float) -> Tuple[float, float]:
+def _check_range(name: str, value: Sequence[float], low: float) -> tuple[float, float]:
     if len(value) != 2 or not low <= value[0] <= value[1]:
         raise ValueError(f'{name} must be (smallest, largest) with {low} <= smallest <= largest, got {value}')
     return tuple(value)
@@ -22,8 +22,8 @@ def _check_range(name: str, value: Sequence[float], low: float) -> Tuple[float, 
 class PasteObjects(BaseTransform):
     """Paste objects of the data set's ``objects`` into ``img`` and mark them as anomalies in ``gt_seg_map``.
 
-    What an object is says the ``unit`` of :class:`CocoObjects`. The recipe of PEBAL's public code, which MGCDA takes its
-    AnomalyMix from, is ``objects=dict(unit='image', ...)`` with ``PasteObjects(num_objects=1, scale='own',
+    The ``unit`` of :class:`CocoObjects` says what an object is. The recipe of PEBAL's public code, from which MGCDA
+    takes its AnomalyMix, is ``objects=dict(unit='image', ...)`` with ``PasteObjects(num_objects=1, scale='own',
     flip_prob=0)``: all instances of one image together, at their own size, anywhere. The default here is one to three
     objects of random size.
 
@@ -54,7 +54,7 @@ class PasteObjects(BaseTransform):
 
     def __init__(self,
                  num_objects: Sequence[int] = (1, 3),
-                 scale: Union[str, Sequence[float]] = (0.1, 0.5),
+                 scale: str | Sequence[float] = (0.1, 0.5),
                  max_upscale: float = 2.0,
                  position: str = 'anywhere',
                  horizon: float = 0.45,
@@ -102,14 +102,14 @@ class PasteObjects(BaseTransform):
             self._paste_one(image, target, objects, road, mark)
         return results
 
-    def _road(self, label_ids: np.ndarray) -> Optional[np.ndarray]:
+    def _road(self, label_ids: np.ndarray) -> np.ndarray | None:
         """Flat indices of the pixels that objects may stand on, None where there are none."""
         table = np.zeros(256, np.uint8)
         table[list(self.road_ids)] = 1
         road = np.flatnonzero(cv2.LUT(label_ids, table))
         return road if len(road) else None
 
-    def _paste_one(self, image: np.ndarray, target: np.ndarray, objects, road: Optional[np.ndarray], mark: int) -> None:
+    def _paste_one(self, image: np.ndarray, target: np.ndarray, objects, road: np.ndarray | None, mark: int) -> None:
         height, width = target.shape
         index = np.random.randint(len(objects))
         box_width, box_height = objects.box_size(index)
@@ -128,8 +128,7 @@ class PasteObjects(BaseTransform):
         np.copyto(image[window], crop, where=inside[..., None])
         target[window][inside] = mark
 
-    def _place(self, size: Tuple[int, int], image_size: Tuple[int, int],
-               road: Optional[np.ndarray]) -> Tuple[int, int]:
+    def _place(self, size: tuple[int, int], image_size: tuple[int, int], road: np.ndarray | None) -> tuple[int, int]:
         """Top left corner (x, y) of a box that lies inside the image."""
         free_x, free_y = image_size[0] - size[0], image_size[1] - size[1]
         if self.position == 'road' and road is not None:

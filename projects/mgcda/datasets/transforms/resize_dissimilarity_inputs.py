@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional, Tuple
 
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
@@ -23,7 +22,7 @@ class ResizeDissimilarityInputs(BaseTransform):
         ValueError: ``resampling`` is unknown, ``scale`` is no pair of positive integers.
     """
 
-    def __init__(self, scale: Optional[Tuple[int, int]] = None, resampling: str = 'smooth') -> None:
+    def __init__(self, scale: tuple[int, int] | None = None, resampling: str = 'smooth') -> None:
         if scale is not None and not (isinstance(scale, (list, tuple)) and len(scale) == 2
                                       and all(isinstance(side, int) and side > 0 for side in scale)):
             raise ValueError(f'scale must be (W, H), two positive integers, or None, got {scale!r}')

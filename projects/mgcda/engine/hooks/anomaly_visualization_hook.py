@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,8 @@ class AnomalyVisualizationHook(SegVisualizationHook):
         """Start counting."""
         self._num_seen = 0
 
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict,
+                       outputs: Sequence[SegDataSample]) -> None:
         """Draw samples of a batch, under the current iteration."""
         if self.draw and 'anomaly_scores' not in outputs[0]:
             super().after_val_iter(runner, batch_idx, data_batch, outputs)
@@ -95,7 +97,7 @@ class AnomalyVisualizationHook(SegVisualizationHook):
                 else:
                     self._visualizer.add_image(name, sheet, step)
 
-    def sheets(self, model: torch.nn.Module, image: np.ndarray, sample: SegDataSample) -> Dict[str, np.ndarray]:
+    def sheets(self, model: torch.nn.Module, image: np.ndarray, sample: SegDataSample) -> dict[str, np.ndarray]:
         """Image and overlay side by side, BGR uint8, by the name of the score; '' stands for that of a model with one.
 
         ``image``: BGR uint8 (h, w, 3).
@@ -112,7 +114,7 @@ class AnomalyVisualizationHook(SegVisualizationHook):
         if 'gt_sem_seg' in sample and not sample.get('label_classes'):
             anomaly = (sample.gt_sem_seg.data[0] == ANOMALY).cpu().numpy().astype(np.uint8)
             anomaly = cv2.resize(anomaly, (width, height), interpolation=cv2.INTER_NEAREST)
-        found: Dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray] = {}
         for name, scorer, plane in zip(sample.get('score_names') or ('', ), scorers, scores):
             heat = scaling_of(scorer, model.num_classes, self.heat_range)(plane)
             panels = [image, blend_heat(image, cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA))]
@@ -122,7 +124,7 @@ class AnomalyVisualizationHook(SegVisualizationHook):
         return found
 
 
-def _images(data_batch: dict) -> List[np.ndarray]:
+def _images(data_batch: dict) -> list[np.ndarray]:
     """Images of a batch, BGR uint8 (h, w, 3); of several augmentations the first that is not flipped."""
     inputs = data_batch['inputs']
     if isinstance(inputs[0], (list, tuple)):

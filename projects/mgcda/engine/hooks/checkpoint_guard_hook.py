@@ -1,14 +1,14 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import ast
 import re
-from typing import Iterable, List, Pattern
+from collections.abc import Iterable
+from re import Pattern
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
-from torch import Tensor, nn
-
 from mmseg.registry import HOOKS
+from torch import Tensor, nn
 
 # Keys that need not match: frozen networks, counters of batch normalisation; for testing also helpers of training.
 ALWAYS_FORGIVEN = re.compile(r'(^|\.)frozen\.|num_batches_tracked$')
@@ -95,12 +95,13 @@ def weights_of(checkpoint: dict) -> dict:
 
 
 def describe(model: nn.Module, checkpoint: dict, missing: Iterable[str], unexpected: Iterable[str],
-             reshaped: List[str]) -> str:
+             reshaped: list[str]) -> str:
+    """How a checkpoint differs from the model that it is loaded into."""
     parts = [f'the config describes {type(model).__name__}, the checkpoint is of {architecture_of(checkpoint)}']
     parts += [
         f'{len(names)} {label}: {shorten(names)}'
-        for label, names in (('missing from the checkpoint', sorted(missing)),
-                             ('not in the model', sorted(unexpected)), ('of another shape', reshaped)) if names
+        for label, names in (('missing from the checkpoint', sorted(missing)), ('not in the model', sorted(unexpected)),
+                             ('of another shape', reshaped)) if names
     ]
     return '; '.join(parts)
 
@@ -130,5 +131,6 @@ def architecture_of(checkpoint: dict) -> str:
 
 
 def shorten(names: Iterable[str]) -> str:
+    """The first ``SHOWN_KEYS`` names, joined by commas."""
     names = list(names)
     return ', '.join(map(str, names[:SHOWN_KEYS])) + (', ...' if len(names) > SHOWN_KEYS else '')

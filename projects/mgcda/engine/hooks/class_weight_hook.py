@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Class weights of a loss from the labels that a run trains on."""
-from typing import List, Optional
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ NUM_LABELS = 256
 class _PixelCounts(Dataset):
     """Numbers of pixels (256,) of each label in some samples of a data set."""
 
-    def __init__(self, dataset: Dataset, indices: List[int]) -> None:
+    def __init__(self, dataset: Dataset, indices: list[int]) -> None:
         self.dataset = dataset
         self.indices = indices
 
@@ -63,8 +62,8 @@ class ClassWeightHook(Hook):
         if num_images < 1 or int(num_images) != num_images:
             raise ValueError(f'num_images must be an integer of at least 1, got {num_images}')
         self.num_images = int(num_images)
-        self._losses: List[nn.Module] = []
-        self._counts: Optional[Tensor] = None
+        self._losses: list[nn.Module] = []
+        self._counts: Tensor | None = None
         self._num_read = 0
 
     def before_run(self, runner: Runner) -> None:

@@ -1,8 +1,9 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import hashlib
 import os.path as osp
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional, Sequence
+from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.fileio import LocalBackend
@@ -13,6 +14,7 @@ from mmseg.registry import HOOKS
 
 from mgcda.checkpoint_loading import read_checkpoint
 from mgcda.files import checkpoint_bytes, replacing, write_file
+
 from ..latest_checkpoint import POINTER, find_latest_checkpoint
 from ..training_lock import hold_training_folder, release_training_folder
 
@@ -72,7 +74,7 @@ class DurableCheckpointHook(CheckpointHook):
             runner.logger.info('Validates what was saved before its validation')
             runner.val_loop.run()
 
-    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Save what is better than all before."""
         runner.message_hub.update_info('validated_iter', runner.iter)
         super().after_val_epoch(runner, metrics)
@@ -87,7 +89,7 @@ class DurableCheckpointHook(CheckpointHook):
     def _is_local(self) -> bool:
         return isinstance(getattr(self.file_backend, 'client', self.file_backend), LocalBackend)
 
-    def _is_own(self, path: Optional[str]) -> bool:
+    def _is_own(self, path: str | None) -> bool:
         """Whether a file lies in the folder that this run writes to."""
         return path is not None and self._is_local() and osp.realpath(osp.dirname(path)) == osp.realpath(self.out_dir)
 
@@ -165,7 +167,7 @@ class DurableCheckpointHook(CheckpointHook):
                 self.file_backend.remove(path)
                 runner.logger.debug(f'Removed {path}')
 
-    def _save_best_checkpoint(self, runner: Runner, metrics: Dict[str, float]) -> None:
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         if not self.save_best:
             return
         if 'auto' in self.key_indicators:

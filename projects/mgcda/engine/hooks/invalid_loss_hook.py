@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmengine.dist import get_rank
@@ -8,7 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-
 from mmseg.registry import HOOKS
 
 
@@ -35,7 +33,7 @@ class InvalidLossHook(Hook):
         if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
             raise ValueError(f'interval must be an integer of at least 1, got {interval!r}')
         self.interval = interval
-        self._pending: List[Tuple[int, Dict[str, torch.Tensor]]] = []
+        self._pending: list[tuple[int, dict[str, torch.Tensor]]] = []
 
     def before_train(self, runner: Runner) -> None:
         self._pending.clear()
@@ -44,11 +42,8 @@ class InvalidLossHook(Hook):
                          runner: Runner,
                          batch_idx: int,
                          data_batch: DATA_BATCH = None,
-                         outputs: Optional[dict] = None) -> None:
-        losses = {
-            name: torch.as_tensor(value).detach()
-            for name, value in (outputs or {}).items() if 'loss' in name
-        }
+                         outputs: dict | None = None) -> None:
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         self._pending.append((runner.iter + 1, losses))
         if len(self._pending) >= self.interval:
             self._check()

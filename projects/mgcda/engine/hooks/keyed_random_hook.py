@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import random
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ class KeyedRandomHook(Hook):
 
     priority = 'HIGHEST'
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Sequence[dict]] = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Sequence[dict] | None = None) -> None:
         """Seed all generators of the process."""
         _seed(runner.seed, runner.iter, get_rank())
 

@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Multi-source domain adversarial training as a hook (MGCDA, section 3.3)."""
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,9 +99,9 @@ class MDATHook(Hook):
         self.valid_only = valid_only
         self.log_interval = log_interval
         self.tau = tau_base
-        self.discriminators: Optional[nn.ModuleDict] = None
-        self.optim_wrapper: Optional[OptimWrapper] = None
-        self._pending: Optional[Tuple[Dict[str, Tensor], List[int], Optional[Tensor]]] = None
+        self.discriminators: nn.ModuleDict | None = None
+        self.optim_wrapper: OptimWrapper | None = None
+        self._pending: tuple[dict[str, Tensor], list[int], Tensor | None] | None = None
 
     def __deepcopy__(self, memo: dict) -> 'MDATHook':
         """Return the hook itself: a copy of the aligned model (such as its moving average) gets no second one."""
@@ -131,9 +132,9 @@ class MDATHook(Hook):
             self.tau = self._domain_label(progress, self.tau_base)
 
     def adversarial_losses(self,
-                           taps: Dict[str, Tensor],
-                           domains: List[int],
-                           target: Optional[Tensor] = None) -> Dict[str, Tensor]:
+                           taps: dict[str, Tensor],
+                           domains: list[int],
+                           target: Tensor | None = None) -> dict[str, Tensor]:
         """Adversarial losses of the segmentor, weighted, keyed 'loss_mda_feature' and 'loss_mda_output'.
 
         ``taps``: ``features`` (N, C, h, w) and ``anomaly_logit`` (N, 1, h, w), with their graph. ``domains``: N ints.
@@ -154,7 +155,7 @@ class MDATHook(Hook):
                          runner: Runner,
                          batch_idx: int,
                          data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+                         outputs: dict | None = None) -> None:
         """Let the classifiers learn from the iteration's taps."""
         if self._pending is None:
             raise RuntimeError('the model did not call its alignment in this iteration: set_alignment(fn) must add '
@@ -268,8 +269,12 @@ class MDATHook(Hook):
             group['lr'] = lr * factor
 
     @torch.no_grad()
-    def _log(self, runner: Runner, preds: Dict[str, Tensor], errors: Dict[str, Tensor], domains: List[int],
-             valid: Optional[Tensor] = None) -> None:
+    def _log(self,
+             runner: Runner,
+             preds: dict[str, Tensor],
+             errors: dict[str, Tensor],
+             domains: list[int],
+             valid: Tensor | None = None) -> None:
         runner.message_hub.update_scalar('train/mdat/tau', self.tau)
         for stage, pred in preds.items():
             is_void_class = torch.tensor(domains, device=pred.device).view(-1, 1, 1, 1) == 0
@@ -288,7 +293,7 @@ def _probability(anomaly_logit: Tensor) -> Tensor:
     return anomaly_logit.to(torch.promote_types(anomaly_logit.dtype, torch.float32)).sigmoid()
 
 
-def _valid_like(pred: Tensor, valid: Optional[Tensor]) -> Tuple[Tensor, ...]:
+def _valid_like(pred: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
     """The valid positions (N, H, W) at the size of ``pred`` (N, 1, h, w), as a tuple that is empty if all count."""
     if valid is None:
         return ()
@@ -300,7 +305,7 @@ def _mirror(wrapper: OptimWrapper, optimizer: torch.optim.Optimizer) -> OptimWra
     if isinstance(wrapper, (OptimWrapperDict, ApexOptimWrapper)):
         raise TypeError('MDATHook mirrors an optim_wrapper of the type OptimWrapper or AmpOptimWrapper, got '
                         f'{type(wrapper).__name__}')
-    options: Dict[str, Any] = dict(optimizer=optimizer, accumulative_counts=wrapper._accumulative_counts)
+    options: dict[str, Any] = dict(optimizer=optimizer, accumulative_counts=wrapper._accumulative_counts)
     if isinstance(wrapper, AmpOptimWrapper):
         scaler = wrapper.loss_scaler
         if wrapper._scale_update_param is not None:
@@ -321,5 +326,5 @@ def _on_cpu(state: dict) -> dict:
     return apply_to(state, lambda value: isinstance(value, Tensor), lambda value: value.detach().cpu().clone())
 
 
-def _shapes(weights: Dict[str, Tensor]) -> Dict[str, Tuple[int, ...]]:
+def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
 
 import numpy as np
 from mmengine.hooks import Hook
@@ -25,7 +25,7 @@ class SynthesisVisualizationHook(Hook):
         ValueError: If ``interval`` or ``max_images`` is below 1.
     """
 
-    def __init__(self, interval: int = 1, max_images: Optional[int] = 16) -> None:
+    def __init__(self, interval: int = 1, max_images: int | None = 16) -> None:
         for name, value in (('interval', interval), ('max_images', max_images)):
             if value is not None and value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
@@ -44,16 +44,16 @@ class SynthesisVisualizationHook(Hook):
     def after_val_iter(self,
                        runner: Runner,
                        batch_idx: int,
-                       data_batch: Optional[dict] = None,
-                       outputs: Optional[Sequence] = None) -> None:
+                       data_batch: dict | None = None,
+                       outputs: Sequence | None = None) -> None:
         """Show the batch under the current iteration."""
         self._show(runner, batch_idx, data_batch, outputs, runner.iter)
 
     def after_test_iter(self,
                         runner: Runner,
                         batch_idx: int,
-                        data_batch: Optional[dict] = None,
-                        outputs: Optional[Sequence] = None) -> None:
+                        data_batch: dict | None = None,
+                        outputs: Sequence | None = None) -> None:
         """Show the batch."""
         self._show(runner, batch_idx, data_batch, outputs, 0)
 

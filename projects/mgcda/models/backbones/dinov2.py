@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmpretrain.models.backbones import VisionTransformer
@@ -38,7 +38,7 @@ class DINOv2(VisionTransformer):
     stride = 16
 
     def __init__(self,
-                 arch: Union[str, dict] = 'base',
+                 arch: str | dict = 'base',
                  out_indices: Sequence[int] = (2, 5, 8, 11),
                  frozen_stages: int = -1,
                  img_size: int = 518,
@@ -66,7 +66,7 @@ class DINOv2(VisionTransformer):
         if frozen_stages > 0:
             self._freeze_stages()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """``x``: float (N, 3, H, W). Returns a tensor (N, C, 2 ceil(H / 32), 2 ceil(W / 32)) for each of
         ``out_indices``."""
         size = [2 * math.ceil(side / (2 * self.stride)) * self.patch_size for side in x.shape[-2:]]
@@ -79,7 +79,7 @@ class DINOv2(VisionTransformer):
             self._freeze_stages()
         return self
 
-    def _format_output(self, x: Tensor, hw: Tuple[int, int]) -> Tensor:
+    def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         return super()._format_output(self.ln1(x), hw)
 
     def _freeze_stages(self) -> None:

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +81,7 @@ class StridedEESP(BaseModule):
                  in_channels: int,
                  out_channels: int,
                  receptive_field: int,
-                 image_channels: Optional[int] = None,
+                 image_channels: int | None = None,
                  norm_cfg: ConfigType = dict(type='BN')) -> None:
         super().__init__()
         self.eesp = EESPUnit(in_channels, out_channels - in_channels, receptive_field, stride=2, norm_cfg=norm_cfg)
@@ -189,9 +189,9 @@ class ESPNetv2(BaseModule):
                 ]))
         self._freeze()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         image = _halve(x)
-        feats: List[Tensor] = [self.stem(x)]
+        feats: list[Tensor] = [self.stem(x)]
         for strided, *units in self.stages:
             image = _halve(image)
             out = strided(feats[-1], image)
@@ -225,7 +225,7 @@ def _prelu(channels: int) -> dict:
     return dict(type='PReLU', num_parameters=channels)
 
 
-def _dilations(receptive_field: int) -> List[int]:
+def _dilations(receptive_field: int) -> list[int]:
     """Dilations of the branches, ascending: 1, 2, 3, 4, those beyond the receptive field replaced by 1."""
     rates = range(1, NUM_BRANCHES + 1)
     return sorted(rate if 2 * rate + 1 <= receptive_field else 1 for rate in rates)

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Tuple
 
 from mmpretrain.models.backbones import VGG
 from mmseg.registry import MODELS
@@ -42,7 +41,7 @@ class VGGPyramid(VGG):
             self.range_sub_modules[-1][1] = len(self.features)
         self._freeze_stages()  # mmpretrain's waits for train(), too late for distributed training
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """``x``: float (N, 3, H, W). Returns one (N, C_i, H / 2^i, W / 2^i) tensor a stage, finest first."""
         outs = []
         for start, end in self.range_sub_modules:

@@ -1,6 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from contextlib import nullcontext
-from typing import ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from mmseg.utils import ConfigType, SampleList
 from torch import Tensor, nn
 
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
+
 from ..layers import SPADE
 from .map_encoder import MapEncoder
 
@@ -21,8 +23,8 @@ class DissimilarityFeatures(NamedTuple):
     image, synthesis: one (N, C_i, h_i, w_i) tensor a level, finest first. semantic: one-hot (N, K, H, W).
     uncertainty: (N, 3, H, W), the entropy, perceptual and distance maps in [0, 1].
     """
-    image: Tuple[Tensor, ...]
-    synthesis: Tuple[Tensor, ...]
+    image: tuple[Tensor, ...]
+    synthesis: tuple[Tensor, ...]
     semantic: Tensor
     uncertainty: Tensor
 
@@ -44,20 +46,20 @@ class SPADERefinement(nn.Module):
 class DecoderStage(nn.Module):
     """A level of the decoder: 3x3 convolution + SELU, refinement, and 2x2 transposed convolution if ``upsample``."""
 
-    def __init__(self, in_channels: int, channels: int, label_channels: int, spade_channels: Optional[int],
+    def __init__(self, in_channels: int, channels: int, label_channels: int, spade_channels: int | None,
                  upsample: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.spade = spade_channels is not None
         self.refine = (
-            SPADERefinement(channels, label_channels, spade_channels)
-            if self.spade else nn.Conv2d(channels, channels, 3, padding=1))
+            SPADERefinement(channels, label_channels, spade_channels) if self.spade else nn.Conv2d(
+                channels, channels, 3, padding=1))
         self.up = nn.ConvTranspose2d(channels, channels, 2, stride=2) if upsample else nn.Identity()
 
     def forward(self, x: Tensor, semantic: Tensor) -> Tensor:
         return self.refined(F.selu(self.conv(x)), semantic)
 
-    def forward_half(self, above: List[Tensor], correlation: Tensor, fused: Tensor, semantic: Tensor) -> Tensor:
+    def forward_half(self, above: list[Tensor], correlation: Tensor, fused: Tensor, semantic: Tensor) -> Tensor:
         """The stage over float16 features, with the correlation (N, 1, h, w) in float32.
 
         The correlation exceeds float16, and so does what a convolution makes of it: its part of the sum stays in
@@ -171,11 +173,15 @@ class DissimilarityDecodeHead(BaseDecodeHead):
             if level < num_levels - 1:
                 width += decoder_channels[level + 1]
             self.decoder.append(
-                DecoderStage(width, decoder_channels[level], num_semantic_classes, spade_channels if spade else None,
-                             upsample=level > 0))
-        self.outputs: Dict[str, Tensor] = {}
+                DecoderStage(
+                    width,
+                    decoder_channels[level],
+                    num_semantic_classes,
+                    spade_channels if spade else None,
+                    upsample=level > 0))
+        self.outputs: dict[str, Tensor] = {}
 
-    def forward_outputs(self, inputs: DissimilarityFeatures) -> Dict[str, Tensor]:
+    def forward_outputs(self, inputs: DissimilarityFeatures) -> dict[str, Tensor]:
         """Run the head and keep what alignment reads.
 
         Returns:
@@ -186,7 +192,7 @@ class DissimilarityDecodeHead(BaseDecodeHead):
         fused = self._fuse(inputs)
         features = fused[-1]
         half = self.correlation and features.dtype == torch.float16
-        precision: ContextManager = nullcontext()
+        precision: AbstractContextManager = nullcontext()
         if half and not self.decoder[0].spade and self.fusion[0].weight.dtype == torch.float32:
             # Nothing normalises what the decoder makes of the correlation, so that all of it runs in float32.
             half, fused = False, [level.float() for level in fused]
@@ -205,7 +211,7 @@ class DissimilarityDecodeHead(BaseDecodeHead):
                     x = self.decoder[level](torch.cat(parts, dim=1), inputs.semantic)
             return dict(seg_logits=self.cls_seg(x), features=features, embedding=x)
 
-    def _fuse(self, inputs: DissimilarityFeatures) -> List[Tensor]:
+    def _fuse(self, inputs: DissimilarityFeatures) -> list[Tensor]:
         semantic = self.semantic_encoder(inputs.semantic)
         fused = [
             conv(torch.cat([image, synthesis, _match(label, image)], dim=1))
@@ -238,7 +244,7 @@ class DissimilarityDecodeHead(BaseDecodeHead):
         return losses
 
     @staticmethod
-    def anomaly_logit(outputs: Dict[str, Tensor]) -> Tensor:
+    def anomaly_logit(outputs: dict[str, Tensor]) -> Tensor:
         """Margin (N, 1, h, w) of the anomaly logit over the normal one."""
         seg_logits = outputs['seg_logits']
         return seg_logits[:, 1:] - seg_logits[:, :1]

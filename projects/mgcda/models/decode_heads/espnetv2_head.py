@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +113,7 @@ class ESPNetv2Head(BaseDecodeHead):
                  *,
                  decoder_channels: Sequence[int] = (64, 48, 32),
                  scales: Sequence[float] = (2.0, 1.5, 1.0, 0.5, 0.1),
-                 in_index: Optional[Sequence[int]] = None,
+                 in_index: Sequence[int] | None = None,
                  dropout_ratio: float = 0.0,
                  norm_cfg: ConfigType = dict(type='BN'),
                  **kwargs) -> None:
@@ -139,12 +139,11 @@ class ESPNetv2Head(BaseDecodeHead):
             ConvModule(channels, width, 1, norm_cfg=norm_cfg, act_cfg=_prelu(width), bias=False)
             for width in decoder_channels)
         self.skips = nn.ModuleList(
-            GatedProjection(level, width, norm_cfg)
-            for level, width in zip(self.in_channels[-2::-1], decoder_channels))
+            GatedProjection(level, width, norm_cfg) for level, width in zip(self.in_channels[-2::-1], decoder_channels))
         self.norms = nn.ModuleList(build_norm_layer(norm_cfg, width)[1] for width in decoder_channels)
         self.acts = nn.ModuleList(nn.PReLU(width) for width in decoder_channels)
 
-    def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Class logits, float (N, ``num_classes``, 2h, 2w) where the finest level is (N, C, h, w)."""
         *levels, deepest = self._transform_inputs(inputs)
         out = self.pools[0](deepest)

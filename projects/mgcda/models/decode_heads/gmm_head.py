@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Generative classifiers for decode heads (GMMSeg; Liang et al., NeurIPS 2022)."""
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from mmseg.utils import ConfigType, SampleList
 from torch import Tensor, nn
 
 from mgcda.models.losses.reduction import masked_mean
+
 from ..layers.gaussian_mixture import ClassGaussianMixtures, sample_classes
 from .espnetv2_head import ESPNetv2Head
 
@@ -76,7 +77,7 @@ class GMMHeadMixin:
                  memory_size: int = 8000,
                  num_samples: int = 100,
                  component_weight: float = 0.01,
-                 mixtures: Optional[ConfigType] = None,
+                 mixtures: ConfigType | None = None,
                  **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.out_channels != self.num_classes or self.num_classes < 2:
@@ -100,7 +101,7 @@ class GMMHeadMixin:
         seg_logits = self.mixtures.class_log_likelihood(log_likelihood)
         return seg_logits.unflatten(0, embedding.shape[:3]).permute(0, 3, 1, 2).contiguous()
 
-    def loss(self, inputs: Tuple[Tensor], batch_data_samples: SampleList, train_cfg: ConfigType) -> Dict[str, Tensor]:
+    def loss(self, inputs: tuple[Tensor], batch_data_samples: SampleList, train_cfg: ConfigType) -> dict[str, Tensor]:
         """Losses of the head and ``loss_component``; in training mode the mixtures are updated.
 
         Raises:
@@ -120,7 +121,7 @@ class GMMHeadMixin:
             self.mixtures.update(samples.detach(), drawn)
         return losses
 
-    def _embedded_forward(self, inputs: Tuple[Tensor]) -> Tuple[Tensor, Tensor]:
+    def _embedded_forward(self, inputs: tuple[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits (N, C, h, w), and the embedding (N, h, w, D) that they were made of."""
         embeddings = []
         handle = self.embedding.register_forward_hook(lambda module, args, output: embeddings.append(output))

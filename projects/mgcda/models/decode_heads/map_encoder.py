@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List, Sequence
+from collections.abc import Sequence
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class MapEncoder(BaseModule):
             self.levels.append(nn.Sequential(conv, nn.ReLU(inplace=True)))
             in_channels = out_channels
 
-    def forward(self, x: Tensor) -> List[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """``x``: float (N, C, H, W). Returns one (N, C_i, H_i, W_i) tensor a level, finest first."""
         outs = []
         for layer in self.levels:

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Fully convolutional domain classifier (MGCDA, section 3.3)."""
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class DomainClassifier(BaseModule):
 
     def __init__(self,
                  in_channels: int,
-                 channels: Optional[Sequence[int]] = None,
+                 channels: Sequence[int] | None = None,
                  downsample: int = 1,
                  normalise: bool = False,
                  init_cfg: OptMultiConfig = None) -> None:

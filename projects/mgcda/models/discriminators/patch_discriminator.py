@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -51,7 +50,7 @@ class PatchDiscriminator(BaseModule):
         layers.append(nn.Conv2d(channels[-1], 1, 4, 1, 2))
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor) -> List[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """``x``: float (N, C, H, W). Returns the output of every layer; the last is (N, 1, h, w), unbounded."""
         outputs = []
         for layer in self.layers:
@@ -82,7 +81,7 @@ class MultiScalePatchDiscriminator(BaseModule):
             raise ValueError(f'num_scales must be at least 1, got {num_scales}')
         self.scales = nn.ModuleList(PatchDiscriminator(in_channels, **kwargs) for _ in range(num_scales))
 
-    def forward(self, x: Tensor) -> List[List[Tensor]]:
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
         """``x``: float (N, C, H, W). Returns, for each scale, the outputs of all layers, the judgement last."""
         outputs = []
         for i, discriminator in enumerate(self.scales):

@@ -1,13 +1,14 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import inspect
 import math
-from typing import Any, ClassVar, Dict, List, Optional, Tuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
+
 from .score_file import check_fit, read_fitted
 
 #: Label of pixels that are no part of the image, such as those of padding.
@@ -31,12 +32,12 @@ class FittedScore:
     ``name`` is that of the class with the settings that differ from the defaults. ``layers`` names the layers that a
     scorer of features reads. ``parameter_names`` names what a file holds.
     """
-    needs: ClassVar[Tuple[str, ...]]
-    fit_settings: ClassVar[Tuple[str, ...]] = ()
-    parameter_names: ClassVar[Tuple[str, ...]]
-    layers: Tuple[str, ...] = ()
+    needs: ClassVar[tuple[str, ...]]
+    fit_settings: ClassVar[tuple[str, ...]] = ()
+    parameter_names: ClassVar[tuple[str, ...]]
+    layers: tuple[str, ...] = ()
 
-    def __init__(self, fitted: Optional[str] = None, **settings: Any) -> None:
+    def __init__(self, fitted: str | None = None, **settings: Any) -> None:
         self.fitted, self.settings = fitted, settings
         self.ready = False
         parameters = inspect.signature(type(self)).parameters
@@ -46,7 +47,7 @@ class FittedScore:
     # Fitting
 
     @torch.no_grad()
-    def update(self, outputs: Dict[str, Any], labels: Tensor, key: str = '') -> None:
+    def update(self, outputs: dict[str, Any], labels: Tensor, key: str = '') -> None:
         """Add a batch to the statistics.
 
         Args:
@@ -95,21 +96,21 @@ class FittedScore:
         """Number of pixels that the statistics are of."""
         raise NotImplementedError
 
-    def state(self) -> Dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The statistics, tensors on the CPU; empty before the first update."""
         raise NotImplementedError
 
-    def load_state(self, state: Dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Take the statistics of a :meth:`state`."""
         raise NotImplementedError
 
     # Files
 
-    def parameters(self) -> Dict[str, Tensor]:
+    def parameters(self) -> dict[str, Tensor]:
         """What is saved of a score that is fitted, tensors on the CPU by ``parameter_names``; here the statistics."""
         return self.state()
 
-    def load_parameters(self, parameters: Dict[str, Tensor]) -> None:
+    def load_parameters(self, parameters: dict[str, Tensor]) -> None:
         """Take what was saved by :meth:`parameters`; the score is ready then."""
         self.load_state(parameters)
         self.finish()
@@ -129,7 +130,7 @@ class FittedScore:
 
     # Scoring
 
-    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+    def __call__(self, outputs: dict[str, Any]) -> Tensor:
         """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed; see :meth:`update`."""
         self._require_fit()
         missing = [name for name in self.needs if name not in outputs]
@@ -139,7 +140,7 @@ class FittedScore:
         with torch.autocast(values[0].device.type, enabled=False):
             return self._score(values)
 
-    def _inputs(self, outputs: Dict[str, Any]) -> List[Tensor]:
+    def _inputs(self, outputs: dict[str, Any]) -> list[Tensor]:
         """The maps that are read, in float32."""
         values = outputs[self.needs[0]]
         values = [values] if isinstance(values, Tensor) else list(values)
@@ -154,7 +155,7 @@ class FittedScore:
             raise ValueError(f'score {self.name!r} is not fitted: run tools/fit_scores.py and name its file, as in '
                              f"dict(type={kind!r}, fitted='work_dirs/{kind.lower()}.pth')")
 
-    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+    def _add(self, values: list[Tensor], labels: Tensor, key: str) -> None:
         """Add maps, float32 (N, C_i, h_i, w_i), of labels (N, h, w), h and w of the largest, to the statistics."""
         raise NotImplementedError
 
@@ -162,7 +163,7 @@ class FittedScore:
         """Make the parameters."""
         raise NotImplementedError
 
-    def _score(self, values: List[Tensor]) -> Tensor:
+    def _score(self, values: list[Tensor]) -> Tensor:
         """Scores (N, H, W) of maps, float32 (N, C_i, H_i, W_i)."""
         raise NotImplementedError
 

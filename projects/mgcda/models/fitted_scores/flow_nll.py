@@ -1,7 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import logging
 import math
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +70,7 @@ class FlowNLL(SampleScore):
 
     def __init__(self,
                  layers: Sequence[str],
-                 combine: Optional[str] = None,
+                 combine: str | None = None,
                  sample_size: int = 100_000,
                  num_steps: int = 8,
                  hidden_channels: int = 128,
@@ -79,7 +79,7 @@ class FlowNLL(SampleScore):
                  lr: float = 1e-3,
                  noise: float = 0.1,
                  seed: int = 0,
-                 fitted: Optional[str] = None) -> None:
+                 fitted: str | None = None) -> None:
         super().__init__(
             layers,
             sample_size,
@@ -101,25 +101,26 @@ class FlowNLL(SampleScore):
             raise ValueError('num_steps, hidden_channels, num_iters, batch_size and lr must be positive and noise not '
                              f'negative, got {num_steps}, {hidden_channels}, {num_iters}, {batch_size}, {lr} and '
                              f'{noise}')
-        self.flows: List[_FeatureFlow] = []
+        self.flows: list[_FeatureFlow] = []
         self.mean_nll = torch.zeros(0)
-        self.weights: Optional[Tensor] = None
-        self.bias: Optional[Tensor] = None
+        self.weights: Tensor | None = None
+        self.bias: Tensor | None = None
 
     # Files
 
-    def parameters(self) -> Dict[str, Tensor]:
+    def parameters(self) -> dict[str, Tensor]:
         """The flows ('flows.0.mean'), the lengths D_l, the mean of N_l, and w_l and b if there were void pixels."""
         state = {
             f'flows.{index}.{key}': value
-            for index, flow in enumerate(self.flows) for key, value in flow.state_dict().items()
+            for index, flow in enumerate(self.flows)
+            for key, value in flow.state_dict().items()
         }
         state.update(dims=torch.tensor(self.dims), mean_nll=self.mean_nll)
         if self.weights is not None:
             state.update(weights=self.weights, bias=self.bias)
         return {key: value.detach().cpu() for key, value in state.items()}
 
-    def load_parameters(self, parameters: Dict[str, Tensor]) -> None:
+    def load_parameters(self, parameters: dict[str, Tensor]) -> None:
         """Take what was saved by :meth:`parameters`.
 
         Raises:
@@ -130,8 +131,10 @@ class FlowNLL(SampleScore):
         try:
             for index, flow in enumerate(flows):
                 prefix = f'flows.{index}.'
-                flow.load_state_dict(
-                    {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)})
+                flow.load_state_dict({
+                    key.removeprefix(prefix): value
+                    for key, value in parameters.items() if key.startswith(prefix)
+                })
         except RuntimeError as error:
             reason = ' '.join(str(error).split())
             raise ValueError(f'score {self.name!r}: the parameters in {self.fitted} are damaged: {reason}') from None
@@ -145,11 +148,11 @@ class FlowNLL(SampleScore):
         self.weights, self.bias = weights, bias
         self.ready = True
 
-    def _new_flows(self, dims: Sequence[int]) -> List['_FeatureFlow']:
+    def _new_flows(self, dims: Sequence[int]) -> list['_FeatureFlow']:
         keys = ('num_steps', 'hidden_channels')
         return [
-            _FeatureFlow(dim, seed=self.settings['seed'] + index, **{key: self.settings[key] for key in keys})
-            for index, dim in enumerate(dims)
+            _FeatureFlow(dim, seed=self.settings['seed'] + index, **{key: self.settings[key]
+                                                                     for key in keys}) for index, dim in enumerate(dims)
         ]
 
     # Fitting
@@ -186,8 +189,9 @@ class FlowNLL(SampleScore):
 
         def report(done: int) -> float:
             nats = flow.nll(held_out).mean().item() / vectors.shape[1]
-            print_log(f'{layer}: {nats:.4f} nats per channel held out, {done} of {settings["num_iters"]} iterations',
-                      logger='current')
+            print_log(
+                f'{layer}: {nats:.4f} nats per channel held out, {done} of {settings["num_iters"]} iterations',
+                logger='current')
             return nats
 
         with torch.enable_grad():
@@ -232,7 +236,7 @@ class FlowNLL(SampleScore):
 
     # Scoring
 
-    def _score(self, values: List[Tensor]) -> Tensor:
+    def _score(self, values: list[Tensor]) -> Tensor:
         dims = [value.shape[1] for value in values]
         if dims != self.dims:
             raise ValueError(f'score {self.name!r} was fitted on features of {self.dims} channels, the layers '

@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import math
-from typing import List, Optional
 
 import numpy as np
 import torch
@@ -55,7 +54,7 @@ class KNN(SampleScore):
                  reduction: str = 'mean',
                  sample_size: int = 20_000,
                  seed: int = 0,
-                 fitted: Optional[str] = None) -> None:
+                 fitted: str | None = None) -> None:
         if metric not in METRICS or reduction not in REDUCTIONS:
             raise ValueError(f'metric must be one of {METRICS} and reduction one of {REDUCTIONS}, got {metric!r} and '
                              f'{reduction!r}')
@@ -70,7 +69,7 @@ class KNN(SampleScore):
                              'images, or lower k')
         self.neighbors = NearestNeighbors(n_neighbors=k, algorithm='brute').fit(self._points(vectors))
 
-    def _score(self, values: List[Tensor]) -> Tensor:
+    def _score(self, values: list[Tensor]) -> Tensor:
         features, = values
         if [features.shape[1]] != self.dims:
             raise ValueError(f'score {self.name!r} was fitted on features of {self.dims[0]} channels, layer '

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List, Optional
 
 import torch
 from mmengine.registry import FUNCTIONS
@@ -35,13 +34,13 @@ class Mahalanobis(MomentScore):
     fit_settings = ('layer', )
     shared_scatter = True
 
-    def __init__(self, layer: str, shrinkage: float = 1e-4, fitted: Optional[str] = None) -> None:
+    def __init__(self, layer: str, shrinkage: float = 1e-4, fitted: str | None = None) -> None:
         if not 0 <= shrinkage <= 1:
             raise ValueError(f'shrinkage must be in [0, 1], got {shrinkage}')
         super().__init__(fitted, layer=layer, shrinkage=shrinkage)
         self.layers = (layer, )
 
-    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+    def _add(self, values: list[Tensor], labels: Tensor, key: str) -> None:
         features, = values
         mask = valid(labels)
         vectors = features.permute(0, 2, 3, 1)[mask]  # (N, D, h, w) -> (M, D)
@@ -68,7 +67,7 @@ class Mahalanobis(MomentScore):
         self.whitening = whitening.float()
         self.means = ((means - center) @ whitening.T).float()
 
-    def _score(self, values: List[Tensor]) -> Tensor:
+    def _score(self, values: list[Tensor]) -> Tensor:
         features, = values
         if features.shape[1] != len(self.center):
             raise ValueError(f'score {self.name!r} was fitted on features of {len(self.center)} channels, layer '

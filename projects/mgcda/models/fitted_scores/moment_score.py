@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import ClassVar, Dict, Optional
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ class MomentScore(FittedScore):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.moments: Optional[ClassMoments] = None
+        self.moments: ClassMoments | None = None
 
     def merge(self, other: 'MomentScore') -> None:
         """Add the statistics of another one, of the same settings."""
@@ -30,11 +30,11 @@ class MomentScore(FittedScore):
         """Number of pixels that the statistics are of."""
         return 0 if self.moments is None else int(self.moments.counts.sum())
 
-    def state(self) -> Dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The statistics, float64 tensors on the CPU; empty before the first update."""
         return {} if self.moments is None else self.moments.state()
 
-    def load_state(self, state: Dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Take the statistics of a :meth:`state`."""
         self.moments = ClassMoments.from_state(state, self.shared_scatter) if state else None
         self.ready = False

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict
 
 import torch
 from torch import Tensor
@@ -64,12 +63,12 @@ class ClassMoments:
         scatter = scatter if self.shared else torch.cat([scatter, empty])
         return torch.cat([counts, counts.new_zeros(missing)]), torch.cat([means, empty]), scatter
 
-    def state(self) -> Dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The moments, on the CPU."""
         return {name: getattr(self, name).cpu() for name in ('counts', 'means', 'scatter')}
 
     @classmethod
-    def from_state(cls, state: Dict[str, Tensor], shared: bool = False) -> 'ClassMoments':
+    def from_state(cls, state: dict[str, Tensor], shared: bool = False) -> 'ClassMoments':
         """The moments of a :meth:`state`."""
         moments = cls(state['means'].shape[1], shared)
         moments.counts, moments.means, moments.scatter = (state[name] for name in ('counts', 'means', 'scatter'))

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List, Optional, Union
 
 import numpy as np
 from mmengine.registry import FUNCTIONS
@@ -31,11 +30,11 @@ class ReAct(ShapedLogits, SampleScore):
 
     def __init__(self,
                  percentile: float = 90,
-                 score: Union[str, dict] = 'energy',
+                 score: str | dict = 'energy',
                  classifier: str = 'decode_head.conv_seg',
                  sample_size: int = 10_000,
                  seed: int = 0,
-                 fitted: Optional[str] = None) -> None:
+                 fitted: str | None = None) -> None:
         if not 0 < percentile <= 100:
             raise ValueError(f'percentile must be in (0, 100], got {percentile}')
         ShapedLogits.__init__(self, classifier, score)
@@ -60,7 +59,7 @@ class ReAct(ShapedLogits, SampleScore):
         self.threshold = float('inf') if percentile == 100 else float(
             np.percentile(self.samples[VALID].vectors.numpy(), percentile))
 
-    def _score(self, values: List[Tensor]) -> Tensor:
+    def _score(self, values: list[Tensor]) -> Tensor:
         features, = values
         return self.logits(features)
 

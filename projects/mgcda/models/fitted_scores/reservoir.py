@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import hashlib
-from typing import Dict, Tuple
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ class Reservoir:
         self.vectors = torch.zeros(0, dim)
         self.priorities = torch.zeros(0, dtype=torch.float64)
 
-    def draw(self, number: int, key: str) -> Tuple[Tensor, Tensor]:
+    def draw(self, number: int, key: str) -> tuple[Tensor, Tensor]:
         """Which of ``number`` vectors enter, int64 (M,), and their priorities (M,), both on the CPU."""
         digest = hashlib.sha256(f'{self.seed} {key}'.encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], 'little'))
@@ -60,12 +59,12 @@ class Reservoir:
         self.count += other.count
         self.add(other.vectors, other.priorities)
 
-    def state(self) -> Dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The sample, on the CPU."""
         return dict(count=torch.tensor(self.count), vectors=self.vectors, priorities=self.priorities)
 
     @classmethod
-    def from_state(cls, state: Dict[str, Tensor], size: int, seed: int = 0) -> 'Reservoir':
+    def from_state(cls, state: dict[str, Tensor], size: int, seed: int = 0) -> 'Reservoir':
         """The sample of a :meth:`state`."""
         reservoir = cls(size, state['vectors'].shape[1], seed)
         reservoir.count = int(state['count'])

@@ -1,10 +1,12 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, ClassVar, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mgcda.labels import IGNORE
+
 from .fitted_score import FittedScore, valid
 from .reservoir import Reservoir
 
@@ -33,7 +35,12 @@ class SampleScore(FittedScore):
     parameter_names = ('dims', f'{VALID}.count', f'{VALID}.vectors', f'{VALID}.priorities')
     with_void: ClassVar[bool] = False
 
-    def __init__(self, layers: Sequence[str], /, sample_size: int, seed: int, fitted: Optional[str] = None,
+    def __init__(self,
+                 layers: Sequence[str],
+                 /,
+                 sample_size: int,
+                 seed: int,
+                 fitted: str | None = None,
                  **settings: Any) -> None:
         if sample_size < 1:
             raise ValueError(f'sample_size must be positive, got {sample_size}')
@@ -41,8 +48,8 @@ class SampleScore(FittedScore):
             raise ValueError(f"layers must name one layer at least, such as ['backbone.layer4'], got {layers!r}")
         super().__init__(fitted, sample_size=sample_size, seed=seed, **settings)
         self.layers = tuple(layers)
-        self.samples: Dict[str, Reservoir] = {}
-        self.dims: List[int] = []
+        self.samples: dict[str, Reservoir] = {}
+        self.dims: list[int] = []
 
     def merge(self, other: 'SampleScore') -> None:
         """Add the statistics of another one, of the same settings."""
@@ -55,17 +62,18 @@ class SampleScore(FittedScore):
         """Number of pixels with a class label that were seen."""
         return self.samples[VALID].count if VALID in self.samples else 0
 
-    def state(self) -> Dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The samples, on the CPU; empty before the first update."""
         if not self.samples:
             return {}
         state = {
             f'{name}.{key}': value
-            for name, sample in self.samples.items() for key, value in sample.state().items()
+            for name, sample in self.samples.items()
+            for key, value in sample.state().items()
         }
         return dict(state, dims=torch.tensor(self.dims))
 
-    def load_state(self, state: Dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Take the samples of a :meth:`state`."""
         self.samples, self.dims, self.ready = {}, [], False
         if state:
@@ -74,7 +82,7 @@ class SampleScore(FittedScore):
                 part = {key.split('.')[1]: value for key, value in state.items() if key.startswith(f'{name}.')}
                 self.samples[name] = Reservoir.from_state(part, self.settings['sample_size'], self.settings['seed'])
 
-    def _sample(self, name: str, dims: List[int]) -> Reservoir:
+    def _sample(self, name: str, dims: list[int]) -> Reservoir:
         """The sample of a name, made when it is first asked for."""
         if self.dims not in ([], dims):
             raise ValueError(f'score {self.name!r} was begun on features of lengths {self.dims}, now they are of '
@@ -84,7 +92,7 @@ class SampleScore(FittedScore):
             self.samples[name] = Reservoir(self.settings['sample_size'], sum(dims), self.settings['seed'])
         return self.samples[name]
 
-    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+    def _add(self, values: list[Tensor], labels: Tensor, key: str) -> None:
         masks = {VALID: valid(labels)}
         if self.with_void:
             masks[VOID] = labels == IGNORE
@@ -95,8 +103,9 @@ class SampleScore(FittedScore):
             image, row, column = positions[index.to(positions.device)].unbind(1)
             height, width = labels.shape[-2:]
             vectors = [
-                value[image, :, _nearest(row, height, value.shape[-2]), _nearest(column, width, value.shape[-1])]
-                for value in values
+                value[image, :,
+                      _nearest(row, height, value.shape[-2]),
+                      _nearest(column, width, value.shape[-1])] for value in values
             ]
             sample.add(torch.cat(vectors, dim=1), priorities)
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def class_names(model: nn.Module, classes: Optional[Sequence[str]] = None) -> list:
+def class_names(model: nn.Module, classes: Sequence[str] | None = None) -> list:
     """Names of the classes of a segmentor: ``classes``, or their numbers where it is not known what they are called."""
     return [str(name) for name in classes or range(model.num_classes)]
 
@@ -47,7 +48,7 @@ def write_fitted(path: str, score: Any, model: nn.Module, classes: Sequence[str]
     write_file(path, checkpoint_bytes(content))
 
 
-def read_fitted(path: str) -> Dict[str, Any]:
+def read_fitted(path: str) -> dict[str, Any]:
     """Content of a file of :func:`write_fitted`.
 
     Raises:
@@ -69,7 +70,7 @@ def read_fitted(path: str) -> Dict[str, Any]:
     return content
 
 
-def check_fit(path: str, content: Dict[str, Any], score: Any, model: nn.Module) -> None:
+def check_fit(path: str, content: dict[str, Any], score: Any, model: nn.Module) -> None:
     """Compare what a file was fitted with and on with a score and a model.
 
     Raises:
@@ -98,4 +99,5 @@ def check_fit(path: str, content: Dict[str, Any], score: Any, model: nn.Module) 
 
 
 def how_to_fit(path: str) -> str:
+    """The command that writes ``path``."""
     return f'python tools/fit_scores.py CONFIG CHECKPOINT --out {path}'

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +8,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
+
 from .fitted_score import PADDED, FittedScore
 
 UNKNOWN_INFERENCE = ('{} does not call its scores once for each image and window, as whole and sliding inference of '
@@ -32,8 +34,8 @@ class ScoreFitter:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         scorers = getattr(model, 'scorers', None) or {}
-        self.scores: Dict[str, FittedScore] = {}
-        self.files: Dict[str, List[str]] = {}
+        self.scores: dict[str, FittedScore] = {}
+        self.files: dict[str, list[str]] = {}
         for name, scorer in scorers.items():
             if isinstance(scorer, FittedScore):
                 first = next((key for key, score in self.scores.items() if score.shares_statistics(scorer)), name)
@@ -103,11 +105,11 @@ class ScoreFitter:
 class _Observer:
     """Scorer that adds the outputs that it sees, with the labels and the key of each call, to a score's statistics."""
 
-    def __init__(self, score: FittedScore, calls: Iterable[Tuple[Tensor, str]]) -> None:
+    def __init__(self, score: FittedScore, calls: Iterable[tuple[Tensor, str]]) -> None:
         self.score, self.needs, self.layers = score, score.needs, score.layers
         self.calls = iter(calls)
 
-    def __call__(self, outputs: Dict[str, Any]) -> Tensor:
+    def __call__(self, outputs: dict[str, Any]) -> Tensor:
         call = next(self.calls, None)
         if call is None:
             raise RuntimeError(UNKNOWN_INFERENCE.format('the model'))
@@ -116,7 +118,7 @@ class _Observer:
         return values.new_zeros(len(values), *values.shape[-2:])
 
 
-def _padded(labels: Tensor, sample: SegDataSample, size: Tuple[int, int]) -> Tensor:
+def _padded(labels: Tensor, sample: SegDataSample, size: tuple[int, int]) -> Tensor:
     """Labels (1, H, W) at the size of the network's inputs, -1 where those are padded."""
     meta = sample.metainfo
     left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
@@ -125,7 +127,7 @@ def _padded(labels: Tensor, sample: SegDataSample, size: Tuple[int, int]) -> Ten
     return F.pad(labels, (left, right, top, bottom), value=PADDED)
 
 
-def _spans(length: int, crop: int, stride: int) -> List[slice]:
+def _spans(length: int, crop: int, stride: int) -> list[slice]:
     """The windows of MMSegmentation's sliding inference along one axis."""
     last = max(length - crop, 0)
     starts = [min(index * stride, last) for index in range(-(-last // stride) + 1)]

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
 from mgcda.blur import gaussian_blur
+
 from .fitted_score import valid
 from .moment_score import MomentScore
 
@@ -47,7 +48,7 @@ class SML(MomentScore):
                  dilation: int = 6,
                  sigma: float = 1.0,
                  ignore_void: bool = False,
-                 fitted: Optional[str] = None) -> None:
+                 fitted: str | None = None) -> None:
         boundary_widths = tuple(boundary_widths)
         if any(width < 2 or width % 2 for width in boundary_widths):
             raise ValueError(f'boundary_widths must be even and positive, got {boundary_widths}')
@@ -63,7 +64,7 @@ class SML(MomentScore):
             sigma=sigma,
             ignore_void=ignore_void)
 
-    def _add(self, values: List[Tensor], labels: Tensor, key: str) -> None:
+    def _add(self, values: list[Tensor], labels: Tensor, key: str) -> None:
         seg_logits, = values
         largest, classes = seg_logits.max(1)
         if self.settings['ignore_void']:
@@ -80,7 +81,7 @@ class SML(MomentScore):
         self.mean = torch.where(known, means, mean).float()
         self.std = torch.where(known, scatter / counts.clamp(min=1), variance).sqrt().float()
 
-    def _score(self, values: List[Tensor]) -> Tensor:
+    def _score(self, values: list[Tensor]) -> Tensor:
         seg_logits, = values
         if seg_logits.shape[1] != len(self.mean):
             raise ValueError(f'score {self.name!r} was fitted on {len(self.mean)} classes, the logits have '

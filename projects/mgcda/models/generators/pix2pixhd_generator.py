@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
@@ -51,8 +50,8 @@ class Pix2PixHDGenerator(BaseModule):
                  num_blocks: int = 9,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg)
-        for name, value in (('num_classes', num_classes), ('base_channels', base_channels),
-                            ('num_stages', num_stages), ('num_blocks', num_blocks)):
+        for name, value in (('num_classes', num_classes), ('base_channels', base_channels), ('num_stages', num_stages),
+                            ('num_blocks', num_blocks)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         self.num_classes = num_classes
@@ -90,7 +89,7 @@ class Pix2PixHDGenerator(BaseModule):
         return self.to_image(self.layers(label_map)).float().tanh()
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, act: bool = True) -> List[nn.Module]:
+def _conv(in_channels: int, out_channels: int, kernel_size: int, act: bool = True) -> list[nn.Module]:
     """A convolution with reflection padding, instance norm and, by option, ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, padding_mode='reflect')
     return [conv, nn.InstanceNorm2d(out_channels)] + ([nn.ReLU()] if act else [])

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, List, Union
 
 import torch
 from mmengine.model import BaseModel
@@ -65,7 +64,7 @@ class Resynthesizer(BaseModel):
     def forward(self,
                 inputs: Tensor,
                 data_samples: OptSampleList = None,
-                mode: str = 'tensor') -> Union[Tensor, Dict[str, Tensor], SampleList]:
+                mode: str = 'tensor') -> Tensor | dict[str, Tensor] | SampleList:
         """``inputs``: RGB float (N, 3, H, W) in [-1, 1]; ``data_samples`` hold ``gt_sem_seg`` of train ids.
 
         'tensor' returns the synthesised RGB images (N, 3, H, W) in [-1, 1], 'loss' a dict of losses, 'predict' the
@@ -88,7 +87,7 @@ class Resynthesizer(BaseModel):
                              'load annotations in the pipeline')
         return torch.cat([sample.gt_sem_seg.data for sample in data_samples])
 
-    def loss(self, inputs: Tensor, semantic: Tensor) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, semantic: Tensor) -> dict[str, Tensor]:
         """``inputs``: RGB (N, 3, H, W) in [-1, 1]; ``semantic``: integer (N, H, W). Returns scalars ``loss_*``."""
         label_map = one_hot_labels(semantic, self.generator.num_classes, unknown_channel=True)
         fake = self.generator(semantic)
@@ -106,7 +105,7 @@ class Resynthesizer(BaseModel):
             losses['loss_gen_pixel'] = self.pixel_loss_weight * (fake - inputs).abs().mean()
         return losses
 
-    def _discriminate_frozen(self, x: Tensor) -> List[List[Tensor]]:
+    def _discriminate_frozen(self, x: Tensor) -> list[list[Tensor]]:
         """Outputs of the discriminators with gradients for ``x`` alone."""
         weights = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         return functional_call(self.discriminator, weights, (x, ))

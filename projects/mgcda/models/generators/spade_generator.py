@@ -15,8 +15,8 @@ class SPADEResBlock(BaseModule):
     """Two SPADE-normalised 3x3 convolutions and a shortcut.
 
     Where the channels change, the shortcut is normalised and projected, too. From Park et al., CVPR 2019, Fig. 4. No
-    convolution has a bias. In the public code they have: the normalisation that follows cancels each of them but that of
-    ``conv_1`` in the generator's last block, which nothing normalises before the image is made.
+    convolution has a bias. In the public code they have: the normalisation that follows cancels each of them but that
+    of ``conv_1`` in the generator's last block, which nothing normalises before the image is made.
     """
 
     def __init__(self, in_channels: int, out_channels: int, label_channels: int, hidden_channels: int, norm: str,
@@ -78,8 +78,7 @@ class SPADEGenerator(BaseModule):
                  out_shuffle: int = 1,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg)
-        for name, value in (('num_classes', num_classes), ('base_channels', base_channels),
-                            ('num_stages', num_stages)):
+        for name, value in (('num_classes', num_classes), ('base_channels', base_channels), ('num_stages', num_stages)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         if out_shuffle not in (1, 2):

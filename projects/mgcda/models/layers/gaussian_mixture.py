@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Gaussian mixtures of classes that are fitted while a network trains (GMMSeg; Liang et al., NeurIPS 2022)."""
 import math
-from typing import Tuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +16,8 @@ def sinkhorn(log_likelihood: Tensor, valid: Tensor, num_iters: int = 3, epsilon:
 
     The plan :math:`q = \mathrm{diag}(u) \exp(\log p / \epsilon)\, \mathrm{diag}(v)` is scaled in turn so that
     components have equal sums and that each sample sums to 1, in this order, as in the authors' public code. It tends
-    to the plan where both hold. Without iterations and with :math:`\epsilon = 1` it is the posterior of equally weighted
-    components. Departures from that code, which divides log p by its largest absolute value, takes
+    to the plan where both hold. Without iterations and with :math:`\epsilon = 1` it is the posterior of equally
+    weighted components. Departures from that code, which divides log p by its largest absolute value, takes
     :math:`\epsilon = 0.05` and keeps the largest entry of a sample alone: log p as it is, and the plan itself.
 
     Args:
@@ -39,7 +38,7 @@ def sinkhorn(log_likelihood: Tensor, valid: Tensor, num_iters: int = 3, epsilon:
     return F.softmax(log_plan, dim=-1).where(valid, 0)
 
 
-def sample_classes(labels: Tensor, num_classes: int, num_samples: int) -> Tuple[Tensor, Tensor]:
+def sample_classes(labels: Tensor, num_classes: int, num_samples: int) -> tuple[Tensor, Tensor]:
     """Draw up to ``num_samples`` pixels of each class without replacement, without waiting for the device.
 
     Args:

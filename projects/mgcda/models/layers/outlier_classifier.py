@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -35,7 +34,7 @@ class OutlierClassifier(nn.Conv2d):
             bias=classifier.bias is not None)
         self.weight, self.bias = classifier.weight, classifier.bias
         self.num_logits = num_logits
-        layers: List[nn.Module] = []
+        layers: list[nn.Module] = []
         if norm_cfg is not None:
             layers = [build_norm_layer(norm_cfg, self.in_channels)[1], nn.ReLU()]
         self.outliers = nn.Sequential(*layers, nn.Conv2d(self.in_channels, num_logits, 1))

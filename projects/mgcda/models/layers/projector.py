@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Projection of pixel features for contrastive learning (MGCDA, section 3.4)."""
-from typing import Sequence
+from collections.abc import Sequence
 
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS

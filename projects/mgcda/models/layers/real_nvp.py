@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Normalising flow for vectors (Dinh et al., Density estimation using Real NVP, ICLR 2017)."""
 import math
-from typing import Tuple
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ class RealNVP(nn.Module):
             orders = [swap if index % 2 else torch.randperm(dim) for index in range(num_steps)]
         self.register_buffer('orders', torch.stack(orders))
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``f(x)`` (M, D) of vectors (M, D), and the logarithms (M,) of the determinants of its Jacobian."""
         log_det = x.new_zeros(len(x))
         for index, norm in enumerate(self.norms):
@@ -102,7 +101,7 @@ class AffineCoupling(nn.Module):
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (M, D), and the logarithms (M,) of the determinants."""
         first, second = x.split(self.sizes, dim=1)
         log_scale, shift = self.net(first).chunk(2, dim=1)

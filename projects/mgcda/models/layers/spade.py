@@ -38,8 +38,8 @@ class SPADE(nn.Module):
                  norm: str = 'instance',
                  kernel_size: int = 3) -> None:
         super().__init__()
-        for name, value in (('channels', channels), ('label_channels', label_channels),
-                            ('hidden_channels', hidden_channels)):
+        for name, value in (('channels', channels), ('label_channels', label_channels), ('hidden_channels',
+                                                                                         hidden_channels)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         if norm not in _PARAM_FREE_NORMS:

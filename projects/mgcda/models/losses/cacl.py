@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Cross-domain anomaly-aware contrastive learning: sampling and loss (MGCDA, section 3.4)."""
 import math
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, NORMAL
+
 from .reduction import check_loss_name, masked_mean, single_or_double
 
 STRATEGIES = ('anomaly_aware', 'random')
@@ -26,7 +28,7 @@ class PixelSamples(NamedTuple):
     negative_mask: Tensor
 
 
-def _draw(candidates: Tensor, keys: Tensor, num: int) -> Tuple[Tensor, Tensor]:
+def _draw(candidates: Tensor, keys: Tensor, num: int) -> tuple[Tensor, Tensor]:
     """Draw up to ``num`` of the ``candidates`` (N, P) in random order: indices (N, num) and their mask (N, num).
 
     ``keys`` (N, P), in [0, 1), decide. The filled places come first, the others hold indices of no meaning.
@@ -45,7 +47,7 @@ def sample_anomaly_aware(anomaly_logit: Tensor,
                          hard_negative_ratio: int = 2,
                          easy_negative_ratio: int = 6,
                          strategy: str = 'anomaly_aware',
-                         generator: Optional[torch.Generator] = None,
+                         generator: torch.Generator | None = None,
                          threshold: float = 0.0) -> PixelSamples:
     r"""Choose the pixels that contrastive learning compares (MGCDA, section 3.4).
 
@@ -119,11 +121,11 @@ def cross_domain_contrast(anchors: Tensor,
                           negatives: Tensor,
                           temperature: float,
                           log: bool = True,
-                          anchor_mask: Optional[Tensor] = None,
-                          positive_mask: Optional[Tensor] = None,
-                          negative_mask: Optional[Tensor] = None,
+                          anchor_mask: Tensor | None = None,
+                          positive_mask: Tensor | None = None,
+                          negative_mask: Tensor | None = None,
                           normalise: bool = False,
-                          positive_weight: Optional[Tensor] = None) -> Tensor:
+                          positive_weight: Tensor | None = None) -> Tensor:
     r"""One domain's term of the contrastive loss (MGCDA, eq. 3).
 
     .. math:: -\frac{1}{|S^a|} \sum_a \frac{1}{|S^p|} \sum_p f\left(
@@ -222,8 +224,10 @@ class CACLLoss(nn.Module):
             raise ValueError(f'temperature must be above 0, got {temperature}')
         if strategy not in STRATEGIES:
             raise ValueError(f'strategy must be one of {STRATEGIES}, got {strategy!r}')
-        counts = dict(positive_ratio=positive_ratio, hard_negative_ratio=hard_negative_ratio,
-                      easy_negative_ratio=easy_negative_ratio)
+        counts = dict(
+            positive_ratio=positive_ratio,
+            hard_negative_ratio=hard_negative_ratio,
+            easy_negative_ratio=easy_negative_ratio)
         for name, value, least in (('num_anchors', num_anchors, 1), *((k, v, 0) for k, v in counts.items())):
             if value < least or int(value) != value:
                 raise ValueError(f'{name} must be an integer of at least {least}, got {value}')
@@ -243,7 +247,7 @@ class CACLLoss(nn.Module):
                 anomaly_logit: Tensor,
                 target: Tensor,
                 domains: Sequence[int],
-                projector: Optional[nn.Module] = None) -> Tensor:
+                projector: nn.Module | None = None) -> Tensor:
         """Loss of a batch, a scalar.
 
         ``embedding``: float (N, D, h, w), not normalised. ``anomaly_logit``: float (N, 1, H, W), used without
@@ -286,7 +290,7 @@ class CACLLoss(nn.Module):
         return self.loss_weight * loss
 
     @staticmethod
-    def _weights(positive_mask: Tensor, groups: List[List[int]]) -> Tensor:
+    def _weights(positive_mask: Tensor, groups: list[list[int]]) -> Tensor:
         """Weight (N, K) of each positive: one over the number of its domain's."""
         found = positive_mask.sum(1).unbind()
         domain_of = {index: members for members in groups for index in members}
@@ -294,7 +298,7 @@ class CACLLoss(nn.Module):
         return (1 / totals.clamp(min=1).float())[:, None].expand(positive_mask.shape)
 
     @staticmethod
-    def _members(domains: Sequence[int]) -> List[List[int]]:
+    def _members(domains: Sequence[int]) -> list[list[int]]:
         """Positions of each domain's images in the batch, one list a domain that it holds."""
         domains = [int(domain) for domain in domains]
         return [[i for i, other in enumerate(domains) if other == domain] for domain in sorted(set(domains))]

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE, OUTLIER
+
 from .reduction import ALL_PIXELS, OWN_PIXELS, check_loss_name, check_reduction, single_or_double
 
 OUTLIER_LABELS = ('ignore', 'last_class')
@@ -41,7 +42,7 @@ class PixelCrossEntropyLoss(nn.Module):
     """
 
     def __init__(self,
-                 class_weight: Optional[Sequence[float]] = None,
+                 class_weight: Sequence[float] | None = None,
                  loss_weight: float = 1.0,
                  loss_name: str = 'loss_ce',
                  outliers: str = 'ignore',
@@ -53,7 +54,7 @@ class PixelCrossEntropyLoss(nn.Module):
         self.register_buffer('class_weight', weight, persistent=False)
         #: Weights (256,) of the labels by :meth:`set_pixel_counts`. No buffer: a moving average of the model, which is
         #: made before they are known, has as many buffers as the model.
-        self.label_weight: Optional[Tensor] = None
+        self.label_weight: Tensor | None = None
         self.loss_weight = loss_weight
         self.loss_name = check_loss_name(loss_name)
         self.outliers = outliers
@@ -71,7 +72,7 @@ class PixelCrossEntropyLoss(nn.Module):
         counts = counts.double() * counted
         self.label_weight = (counted / (1.02 + counts / counts.sum()).log()).float()
 
-    def _weights(self, num_channels: int) -> Optional[Tensor]:
+    def _weights(self, num_channels: int) -> Tensor | None:
         """Weights (num_channels,) of the channels of the logits."""
         if self.label_weight is None:
             return self.class_weight
@@ -87,8 +88,7 @@ class PixelCrossEntropyLoss(nn.Module):
         class_weight = self._weights(seg_logits.size(1))
         if class_weight is not None:
             class_weight = class_weight.to(seg_logits)
-        total = F.cross_entropy(
-            seg_logits, seg_label, weight=class_weight, ignore_index=ignore_index, reduction='sum')
+        total = F.cross_entropy(seg_logits, seg_label, weight=class_weight, ignore_index=ignore_index, reduction='sum')
         if self.reduction == ALL_PIXELS:
             return self.loss_weight * total / seg_logits.numel()
         valid = seg_label != ignore_index

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mgcda.dirichlet import concentrations, dirichlet_kl_divergence
 from mgcda.labels import OUTLIER
+
 from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Losses of image synthesis. ``outputs`` of a discriminator: for each scale, all its layers, the judgement last."""
-from typing import List, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -15,7 +15,7 @@ from ..data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 DiscriminatorOutputs = Sequence[Sequence[Tensor]]
 
 
-def hinge_discriminator_loss(real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> List[Tensor]:
+def hinge_discriminator_loss(real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> list[Tensor]:
     """Hinge losses of the discriminators: [mean of max(0, 1 - real), mean of max(0, 1 + fake)], mean over scales."""
     real = [F.relu(1 - scale[-1].float()).mean() for scale in real_outputs]
     fake = [F.relu(1 + scale[-1].float()).mean() for scale in fake_outputs]
@@ -33,9 +33,10 @@ def feature_matching_loss(fake_outputs: DiscriminatorOutputs, real_outputs: Disc
     The judgements do not count. No gradient flows into ``real_outputs``.
     """
     terms = [
-        torch.stack([
-            F.l1_loss(fake.float(), real.detach().float()) for fake, real in zip(fake_scale[:-1], real_scale[:-1])
-        ]).sum() for fake_scale, real_scale in zip(fake_outputs, real_outputs)
+        torch.stack(
+            [F.l1_loss(fake.float(),
+                       real.detach().float()) for fake, real in zip(fake_scale[:-1], real_scale[:-1])]).sum()
+        for fake_scale, real_scale in zip(fake_outputs, real_outputs)
     ]
     return torch.stack(terms).mean()
 
@@ -57,7 +58,7 @@ class HingeGANLoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def discriminator(self, real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> List[Tensor]:
+    def discriminator(self, real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> list[Tensor]:
         """See ``hinge_discriminator_loss``."""
         return hinge_discriminator_loss(real_outputs, fake_outputs)
 
@@ -84,7 +85,7 @@ class LeastSquaresGANLoss(nn.Module):
         super().__init__()
         self.loss_weight = loss_weight
 
-    def discriminator(self, real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> List[Tensor]:
+    def discriminator(self, real_outputs: DiscriminatorOutputs, fake_outputs: DiscriminatorOutputs) -> list[Tensor]:
         """The two terms of L_D."""
         return [_mean_square(real_outputs, 1), _mean_square(fake_outputs, 0)]
 

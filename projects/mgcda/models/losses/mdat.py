@@ -1,6 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Multi-source domain adversarial training: labels and losses (MGCDA, section 3.3)."""
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
 
 import torch
 from mmengine.registry import FUNCTIONS
@@ -11,7 +11,7 @@ from .reduction import single_or_double
 
 VOID_CLASS = 0
 ANOMALY_MIX = 1
-Domains = Union[Sequence[int], Tensor]
+Domains = Sequence[int] | Tensor
 
 
 @FUNCTIONS.register_module()
@@ -47,7 +47,7 @@ def domains_to(domains: Domains, pred: Tensor) -> Tensor:
 
 
 def _paired_squared_error(pred: Tensor, domains: Domains, label_v: float, label_a: float,
-                          valid: Optional[Tensor]) -> Tensor:
+                          valid: Tensor | None) -> Tensor:
     """Mean over VoidClass maps of (pred - label_v)^2 plus mean over AnomalyMix maps of (pred - label_a)^2."""
     if pred.dim() != 4 or pred.size(1) != 1:
         raise ValueError(f'pred must have the shape (N, 1, h, w), got {tuple(pred.shape)}')
@@ -69,10 +69,7 @@ def _paired_squared_error(pred: Tensor, domains: Domains, label_v: float, label_
     return sum((error * member).sum() / member.sum().clamp(min=1) for member in (is_void, is_mix))
 
 
-def multi_source_adversarial_loss(pred: Tensor,
-                                  domains: Domains,
-                                  tau: float,
-                                  valid: Optional[Tensor] = None) -> Tensor:
+def multi_source_adversarial_loss(pred: Tensor, domains: Domains, tau: float, valid: Tensor | None = None) -> Tensor:
     r"""Pull two domains together (MGCDA, eq. 2).
 
     .. math:: L = \frac{1}{N} \sum (P_V - Y_A)^2 + (P_A - Y_V)^2
@@ -91,7 +88,7 @@ def multi_source_adversarial_loss(pred: Tensor,
     return _paired_squared_error(pred, domains, 1 - tau, tau, valid)
 
 
-def domain_classifier_loss(pred: Tensor, domains: Domains, tau: float, valid: Optional[Tensor] = None) -> Tensor:
+def domain_classifier_loss(pred: Tensor, domains: Domains, tau: float, valid: Tensor | None = None) -> Tensor:
     r"""Tell two domains apart: what the classifier minimises against eq. 2 of MGCDA.
 
     .. math:: L = \frac{1}{N} \sum (P_V - Y_V)^2 + (P_A - Y_A)^2
@@ -105,7 +102,7 @@ def domain_classifier_loss(pred: Tensor, domains: Domains, tau: float, valid: Op
 class MultiSourceAdversarialLoss(nn.Module):
     """:func:`multi_source_adversarial_loss` as a module."""
 
-    def forward(self, pred: Tensor, domains: Domains, tau: float, valid: Optional[Tensor] = None) -> Tensor:
+    def forward(self, pred: Tensor, domains: Domains, tau: float, valid: Tensor | None = None) -> Tensor:
         """Loss of the maps ``pred`` (N, 1, h, w), a scalar."""
         return multi_source_adversarial_loss(pred, domains, tau, valid)
 
@@ -114,6 +111,6 @@ class MultiSourceAdversarialLoss(nn.Module):
 class DomainClassifierLoss(nn.Module):
     """:func:`domain_classifier_loss` as a module."""
 
-    def forward(self, pred: Tensor, domains: Domains, tau: float, valid: Optional[Tensor] = None) -> Tensor:
+    def forward(self, pred: Tensor, domains: Domains, tau: float, valid: Tensor | None = None) -> Tensor:
         """Loss of the maps ``pred`` (N, 1, h, w), a scalar."""
         return domain_classifier_loss(pred, domains, tau, valid)

@@ -4,6 +4,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import OUTLIER
+
 from .reduction import ALL_PIXELS, OWN_PIXELS, check_loss_name, check_reduction, masked_mean, single_or_double
 
 

@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.blur import gaussian_blur
+
 from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 
 OUTLIER_TARGETS = ('known', 'abstention')
@@ -168,8 +169,12 @@ class PEBALLoss(nn.Module):
                                      ('smoothness', smoothness, SMOOTHNESS), ('sparsity', sparsity, SPARSITY)):
             if value not in choices:
                 raise ValueError(f'{name} must be one of {choices}, got {value!r}')
-        weights = dict(penalty_sigma=penalty_sigma, outlier_weight=outlier_weight, energy_weight=energy_weight,
-                       smoothness_weight=smoothness_weight, sparsity_weight=sparsity_weight)
+        weights = dict(
+            penalty_sigma=penalty_sigma,
+            outlier_weight=outlier_weight,
+            energy_weight=energy_weight,
+            smoothness_weight=smoothness_weight,
+            sparsity_weight=sparsity_weight)
         for name, value in weights.items():
             if not value >= 0:
                 raise ValueError(f'{name} must be at least 0, got {value}')
@@ -205,8 +210,8 @@ class PEBALLoss(nn.Module):
                              f'got {tuple(seg_label.shape)}')
         seg_logits = single_or_double(seg_logits)
         energy = known_energy(seg_logits)
-        penalty = abstention_penalty(
-            energy.detach() if self.detach_penalty else energy, self.penalty_sigma, self.min_penalty)
+        penalty = abstention_penalty(energy.detach() if self.detach_penalty else energy, self.penalty_sigma,
+                                     self.min_penalty)
         common = dict(ignore_index=ignore_index)
         loss = pixel_abstention_loss(seg_logits, seg_label, penalty, **self.abstention, **common)
         loss = loss + self.energy_weight * energy_margin_loss(energy, seg_label, **self.margins, **common)

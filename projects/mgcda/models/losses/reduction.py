@@ -1,6 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """What losses share: their names, sets of pixels, and means over them."""
-from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ def single_or_double(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def known_and_outliers(seg_label: Tensor, ignore_index: int = 255) -> Tuple[Tensor, Tensor]:
+def known_and_outliers(seg_label: Tensor, ignore_index: int = 255) -> tuple[Tensor, Tensor]:
     """Masks (N, H, W) of the pixels of known classes and of outliers (``mgcda.labels.OUTLIER``)."""
     outlier = seg_label == OUTLIER
     return (seg_label != ignore_index) & ~outlier, outlier

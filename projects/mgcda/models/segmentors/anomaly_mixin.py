@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from mmseg.utils import OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
 from mgcda.scores import build_scores
+
 from ..layers.outlier_classifier import add_outlier_head, last_head
 from .host_taps import HostTaps, binary_target
 from .layer_features import find_layer, record_layers
@@ -69,10 +71,10 @@ class AnomalyMixin:
 
     def __init__(self,
                  *args,
-                 score: Optional[Union[str, dict]] = None,
-                 scores: Optional[List[Union[str, dict]]] = None,
+                 score: str | dict | None = None,
+                 scores: list[str | dict] | None = None,
                  outlier_head: OptConfigType = None,
-                 tuned: Optional[Sequence[str]] = None,
+                 tuned: Sequence[str] | None = None,
                  taps: OptConfigType = None,
                  train_only: OptConfigType = None,
                  **kwargs) -> None:
@@ -96,8 +98,8 @@ class AnomalyMixin:
             self.requires_grad_(False)
             for layer in tuned:
                 find_layer(self, layer).requires_grad_(True)
-        self._host_taps: Optional[HostTaps] = None
-        self._recorded: Dict[str, Tensor] = {}
+        self._host_taps: HostTaps | None = None
+        self._recorded: dict[str, Tensor] = {}
         if taps is not None:
             self._host_taps = HostTaps(**taps)
             self._host_taps.check(self)
@@ -105,7 +107,7 @@ class AnomalyMixin:
             if set(train_only) != {'projector', 'contrast'}:
                 raise ValueError(f"train_only must hold 'projector' and 'contrast', got {sorted(train_only)}")
             self.train_only = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in train_only.items()})
-        self._alignment: Optional[Callable[..., Dict[str, Tensor]]] = None
+        self._alignment: Callable[..., dict[str, Tensor]] | None = None
         self._alignment_reads_target = False
         self._scorers_ready = False
         self.register_load_state_dict_pre_hook(_forgive_train_only)
@@ -113,9 +115,7 @@ class AnomalyMixin:
 
     # Training
 
-    def set_alignment(self,
-                      alignment: Optional[Callable[..., Dict[str, Tensor]]],
-                      reads_target: bool = False) -> None:
+    def set_alignment(self, alignment: Callable[..., dict[str, Tensor]] | None, reads_target: bool = False) -> None:
         """Add ``alignment(taps, domains) -> losses`` to the training losses; None removes it.
 
         With ``reads_target`` it is called as ``alignment(taps, domains, target)``; ``target``: int (N, H, W), 0, 1 or
@@ -124,7 +124,7 @@ class AnomalyMixin:
         self._alignment = alignment
         self._alignment_reads_target = reads_target
 
-    def taps(self) -> Dict[str, Tensor]:
+    def taps(self) -> dict[str, Tensor]:
         """What alignment reads of the training forward that runs, with its graph.
 
         Returns:
@@ -142,7 +142,7 @@ class AnomalyMixin:
             anomaly_logit=self.decode_head.anomaly_logit(outputs),
             embedding=outputs['embedding'])
 
-    def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of the segmentor, then those of alignment."""
         try:
             if self._alignment is None and not hasattr(self, TRAIN_ONLY):
@@ -155,7 +155,7 @@ class AnomalyMixin:
         finally:
             self._forget_taps()
 
-    def _alignment_losses(self, data_samples: SampleList) -> Dict[str, Tensor]:
+    def _alignment_losses(self, data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of the alignment and of the contrast, by the taps."""
         domains = _domains(data_samples)
         taps, losses = self.taps(), {}
@@ -205,7 +205,7 @@ class AnomalyMixin:
         return self
 
     @contextmanager
-    def scoring_with(self, scorers: Dict[str, Callable[[Dict[str, Tensor]], Tensor]]) -> Iterator[None]:
+    def scoring_with(self, scorers: dict[str, Callable[[dict[str, Tensor]], Tensor]]) -> Iterator[None]:
         """Have predictions call other scorers for a while, such as ones that gather statistics."""
         own, self.scorers = self.scorers, scorers
         try:
@@ -213,7 +213,7 @@ class AnomalyMixin:
         finally:
             self.scorers, self._scorers_ready = own, False
 
-    def inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits, and maps of scorers behind them, of the whole image or of sliding windows."""
         if not self._scorers_ready:
             for scorer in (self.scorers or {}).values():
@@ -222,7 +222,7 @@ class AnomalyMixin:
             self._scorers_ready = True
         return super().inference(inputs, batch_img_metas)
 
-    def encode_decode(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Class logits (N, C, H, W) of the segmentor; behind them those of outliers and the maps of scorers."""
         encode_decode = partial(super().encode_decode, batch_img_metas=batch_img_metas)
         if not self.map_scorers:
@@ -254,7 +254,7 @@ class AnomalyMixin:
                     align_corners=self.align_corners))
         return torch.cat(channels, dim=1)
 
-    def slide_inference(self, inputs: Tensor, batch_img_metas: List[dict]) -> Tensor:
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits, and maps of scorers behind them, averaged over overlapping windows."""
         out_channels = self.out_channels
         self.out_channels += self.num_outlier_logits + self._num_maps()  # as many channels are summed up
@@ -301,7 +301,7 @@ class AnomalyMixin:
             return seg_logits.argmax(dim=0, keepdim=True)
         return (seg_logits.softmax(dim=0)[1:] > last_head(self.decode_head).threshold).long()
 
-    def _scores_of(self, outputs: Dict[str, Tensor], maps: Tensor) -> Tensor:
+    def _scores_of(self, outputs: dict[str, Tensor], maps: Tensor) -> Tensor:
         """Scores (S, H, W) of an image.
 
         ``outputs``: ``seg_logits`` (1, C, H, W) and ``outlier_logits`` (1, K, H, W). ``maps``: those of scorers, in
@@ -320,7 +320,7 @@ class AnomalyMixin:
         return torch.cat(scores)
 
 
-def _domains(data_samples: SampleList) -> List[int]:
+def _domains(data_samples: SampleList) -> list[int]:
     try:
         return [sample.metainfo['domain'] for sample in data_samples]
     except KeyError:
@@ -332,7 +332,7 @@ def _check_scorers_again(module: nn.Module, *args) -> None:
     module._scorers_ready = False
 
 
-def _forgive_train_only(module: nn.Module, state_dict: Dict[str, Any], prefix: str, *args) -> None:
+def _forgive_train_only(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args) -> None:
     """Drop the keys of training-only modules where this model does not have them."""
     if not hasattr(module, TRAIN_ONLY):
         for key in [key for key in state_dict if key.startswith(f'{prefix}{TRAIN_ONLY}.')]:

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import List
 
 import torch
 from mmengine.structures import PixelData
@@ -16,7 +15,7 @@ class AnomalyTTAModel(SegTTAModel):
     image; of sigmoid heads the probabilities are averaged here, as their logits are kept as two.
     """
 
-    def merge_preds(self, data_samples_list: List[SampleList]) -> SampleList:
+    def merge_preds(self, data_samples_list: list[SampleList]) -> SampleList:
         """Merge the predictions for augmented images, a list for each image, to one prediction for each image."""
         predictions = super().merge_preds(data_samples_list)
         for prediction, augmented in zip(predictions, data_samples_list):

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, Iterator, List
+from collections.abc import Iterator
 
 import torch
 from mmengine.structures import PixelData
@@ -36,7 +36,7 @@ class AveragedMixin(AnomalyMixin):
             names = [name for name, scorer in self.scorers.items() if scorer in self.map_scorers]
             raise ValueError(f'{type(self).__name__} has no scores of features or inputs: leave out {", ".join(names)}')
 
-    def passes(self, inputs: Tensor, batch_img_metas: List[dict]) -> Iterator[Tensor]:
+    def passes(self, inputs: Tensor, batch_img_metas: list[dict]) -> Iterator[Tensor]:
         """Class logits (N, C, H, W) of each prediction."""
         raise NotImplementedError
 
@@ -47,7 +47,7 @@ class AveragedMixin(AnomalyMixin):
             meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])
             data_samples = [SegDataSample(metainfo=meta) for _ in inputs]
         metas = [sample.metainfo for sample in data_samples]
-        totals: List[Dict[str, Tensor]] = []
+        totals: list[dict[str, Tensor]] = []
         number = 0
         for number, seg_logits in enumerate(self.passes(inputs, metas), start=1):
             results = self._distributions(seg_logits, metas)
@@ -61,7 +61,7 @@ class AveragedMixin(AnomalyMixin):
             self._set_results(sample, total['probabilities'] / number, total['entropy'] / number)
         return data_samples
 
-    def _distributions(self, seg_logits: Tensor, metas: List[dict]) -> List[Dict[str, Tensor]]:
+    def _distributions(self, seg_logits: Tensor, metas: list[dict]) -> list[dict[str, Tensor]]:
         """Probabilities (C, H, W) and their entropy (H, W) of each image, at its original size, in one pass."""
         samples = [SegDataSample(metainfo=meta) for meta in metas]
         samples = super(AnomalyMixin, self).postprocess_result(seg_logits.float(), samples)  # the segmentor's own
@@ -71,8 +71,7 @@ class AveragedMixin(AnomalyMixin):
     def _set_results(self, sample: SegDataSample, probabilities: Tensor, entropy: Tensor) -> None:
         """Score the means of all passes."""
         logits = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
-        outputs = dict(
-            seg_logits=logits[None], mean_probabilities=probabilities[None], mean_entropy=entropy[None])
+        outputs = dict(seg_logits=logits[None], mean_probabilities=probabilities[None], mean_entropy=entropy[None])
         scores = torch.cat([scorer(outputs) for scorer in self.scorers.values()])
         sample.set_data(
             dict(

@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +48,7 @@ class DissimilaritySegmentor(AnomalySegmentor):
                  decode_head: ConfigType,
                  data_preprocessor: ConfigType = dict(type='DissimilarityDataPreProcessor'),
                  frozen: OptConfigType = None,
-                 work_size: Optional[Tuple[int, int]] = None,
+                 work_size: tuple[int, int] | None = None,
                  resampling: str = 'smooth',
                  **kwargs) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, data_preprocessor=data_preprocessor, **kwargs)
@@ -91,7 +90,7 @@ class DissimilaritySegmentor(AnomalySegmentor):
         uncertainty = [maps.get(kind, torch.zeros_like(semantic)) for kind in ('entropy', 'perceptual', 'distance')]
         return torch.cat([inputs, synthesis, semantic, *uncertainty], dim=1)
 
-    def loss(self, inputs: Tensor, data_samples: SampleList) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Training losses; samples without maps get them from the frozen networks, and labels follow to that size."""
         if inputs.shape[1] != NUM_CHANNELS:
             inputs = self.add_maps(inputs)
@@ -105,7 +104,7 @@ class DissimilaritySegmentor(AnomalySegmentor):
         original_size = tuple(inputs.shape[-2:])
         if inputs.shape[1] != NUM_CHANNELS:
             inputs = self.add_maps(inputs)
-        metas: List[dict] = [{}] * len(inputs) if data_samples is None else [s.metainfo for s in data_samples]
+        metas: list[dict] = [{}] * len(inputs) if data_samples is None else [s.metainfo for s in data_samples]
         size = tuple(inputs.shape[-2:])
         metas = [dict(meta, img_shape=size, pad_shape=size) for meta in metas]
         for meta in metas:

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Iterator, List, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
@@ -47,7 +47,7 @@ class EnsembleMixin(AveragedMixin):
             if not same:
                 raise ValueError(f'{name} normalises images in another way: its data_preprocessor has another {key}')
 
-    def passes(self, inputs: Tensor, batch_img_metas: List[dict]) -> Iterator[Tensor]:
+    def passes(self, inputs: Tensor, batch_img_metas: list[dict]) -> Iterator[Tensor]:
         """Class logits (N, C, H, W) of each network."""
         yield self.inference(inputs, batch_img_metas)
         for network in self.members:

@@ -1,11 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Dict, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 from mgcda.scores import build_score
+
 from .layer_features import find_layer
 
 
@@ -33,7 +33,7 @@ class HostTaps:
     """
 
     def __init__(self,
-                 score: Union[str, dict],
+                 score: str | dict,
                  threshold: float = 0.0,
                  features: str = 'backbone[-1]',
                  embedding: str = 'decode_head.conv_seg:input',
@@ -42,14 +42,14 @@ class HostTaps:
         if not set(self.score.needs) <= {'seg_logits', 'outlier_logits'} or hasattr(self.score, 'prepare'):
             raise ValueError(f'taps.score must be a score of logits that is not fitted, got {score!r}')
         self.threshold = threshold
-        self.layers: Tuple[str, str, str] = (features, embedding, logits)
+        self.layers: tuple[str, str, str] = (features, embedding, logits)
 
     def check(self, model: nn.Module) -> None:
         """Raise ValueError where the model lacks one of the layers."""
         for layer in self.layers:
             find_layer(model, layer)
 
-    def read(self, recorded: Dict[str, Tensor], num_classes: int) -> Dict[str, Tensor]:
+    def read(self, recorded: dict[str, Tensor], num_classes: int) -> dict[str, Tensor]:
         """Taps of the outputs of the layers in a training forward.
 
         Returns:

@@ -2,9 +2,10 @@
 """Outputs of inner layers of a network, read while it runs."""
 import difflib
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, Optional
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 
 
 @contextmanager
-def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str, Tensor]]:
+def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """A dict that gets the outputs of layers by name while the model runs; of a layer that runs twice, the last.
 
     A name that ends on ':input' stands for what goes into the layer, one that ends on '[-1]' for the last of several
@@ -38,7 +39,7 @@ def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str,
     Raises:
         ValueError: If a layer does not exist or its output is not one map (N, D, h, w).
     """
-    features: Dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     with ExitStack() as stack:
         for layer in layers:
             module = find_layer(model, layer)
@@ -50,11 +51,11 @@ def record_layers(model: nn.Module, layers: Iterable[str]) -> Iterator[Dict[str,
         yield features
 
 
-def _record_input(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple) -> None:
+def _record_input(features: dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple) -> None:
     _record(features, layer, module, inputs, inputs[0] if len(inputs) == 1 else inputs)
 
 
-def _record(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple, output: Any) -> None:
+def _record(features: dict[str, Tensor], layer: str, module: nn.Module, inputs: tuple, output: Any) -> None:
     part = _part_of(layer)
     if part is not None:
         if not isinstance(output, (tuple, list)) or not -len(output) <= part < len(output):
@@ -67,7 +68,7 @@ def _record(features: Dict[str, Tensor], layer: str, module: nn.Module, inputs: 
     features[layer] = output
 
 
-def _part_of(layer: str) -> Optional[int]:
+def _part_of(layer: str) -> int | None:
     """Which of several outputs a name stands for."""
     match = _PART.search(layer)
     return None if match is None else int(match[1])

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import Iterator, List, Optional
+from collections.abc import Iterator
 
 from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 from mmseg.registry import MODELS
@@ -25,7 +25,7 @@ class MCDropoutMixin(AveragedMixin):
         ValueError: If ``num_passes`` is not positive, or the model has no dropout layer with a ratio above 0.
     """
 
-    def __init__(self, *args, num_passes: int = 8, dropout_ratio: Optional[float] = None, **kwargs) -> None:
+    def __init__(self, *args, num_passes: int = 8, dropout_ratio: float | None = None, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if num_passes < 1:
             raise ValueError(f'num_passes must be at least 1, got {num_passes}')
@@ -46,7 +46,7 @@ class MCDropoutMixin(AveragedMixin):
                 module.train()
         return self
 
-    def passes(self, inputs: Tensor, batch_img_metas: List[dict]) -> Iterator[Tensor]:
+    def passes(self, inputs: Tensor, batch_img_metas: list[dict]) -> Iterator[Tensor]:
         """Class logits (N, C, H, W) of each pass."""
         for _ in range(self.num_passes):
             yield self.inference(inputs, batch_img_metas)

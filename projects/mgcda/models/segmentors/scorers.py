@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mgcda.scores import Score
+
 from .layer_features import find_layer
 
 #: What scorers of the inputs may need besides.
@@ -44,7 +45,7 @@ def check_outlier_logits(model: nn.Module, scorer: Any) -> None:
         return
     name = getattr(scorer, 'name', type(scorer).__name__)
     if not model.num_outlier_logits:
-        raise ValueError(f"score {name!r} needs logits of outliers: set model.outlier_head=dict(num_logits=...)")
+        raise ValueError(f'score {name!r} needs logits of outliers: set model.outlier_head=dict(num_logits=...)')
     if isinstance(scorer, Score):
         try:
             scorer({
