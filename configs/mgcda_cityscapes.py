@@ -1,4 +1,5 @@
-# MGCDA with the paper's hyper-parameters (section 4.2): MDAT (section 3.3) and CACL (section 3.4).
+# MGCDA with the paper's hyper-parameters (section 4.2): MDAT (section 3.3) and CACL (section 3.4). What the paper leaves
+# open, and the option that changes each choice: docs/method.md.
 _base_ = './_base_/dissimilarity_cityscapes.py'
 default_hooks = dict(
     mdat=dict(
