@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from tiny_dissimilarity import HEIGHT, ROOT, WIDTH, quick_runs
 from tiny_systems import SYSTEMS, write_tiny_systems
 
-from mgcda.apis import AnomalyInferencer, anomaly_inferencer, init_model
+from mgcda.apis import AnomalyInferencer, anomaly_inferencer, inference_run, init_model, result_folder
 from mgcda.apis.result_folder import ResultFolder
 from mgcda.scores import entropy, msp
 
@@ -167,6 +167,14 @@ class TestResults:
             folder.write_boxes()
         assert list(json.loads((tmp_path / 'boxes.json').read_text())['images']) == ['0', '1']
 
+    def test_boxes_are_written_from_time_to_time(self, inferencer, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(result_folder, 'WRITE_EVERY', 0)
+        result = inferencer(noise(HEIGHT, WIDTH), threshold=0)['predictions'][0]
+        folder = ResultFolder(tmp_path, ['boxes'])
+        folder.begin(dict(threshold=0))
+        folder.write('0', {}, result)
+        assert list(json.loads((tmp_path / 'boxes.json').read_text())['images']) == ['0']
+
     def test_boxes_before_an_error_stay(self, inferencer, tiny, tmp_path) -> None:
         images = [tiny / 'road_anomaly/frames/0.jpg', tmp_path / 'none.png']
         with pytest.raises(FileNotFoundError, match='none.png'):
@@ -175,7 +183,7 @@ class TestResults:
 
     def test_closing_the_window_ends_the_call(self, inferencer, monkeypatch) -> None:
         monkeypatch.setattr(anomaly_inferencer, 'check_window', lambda: None)
-        monkeypatch.setattr(anomaly_inferencer, 'show_image', lambda *args: len(seen.append(args) or seen) < 2)
+        monkeypatch.setattr(inference_run, 'show_image', lambda *args: len(seen.append(args) or seen) < 2)
         seen: list = []
         output = inferencer([noise(HEIGHT, WIDTH)] * 3, show=True, return_vis=True)
         assert len(seen) == len(output['predictions']) == len(output['visualization']) == 2

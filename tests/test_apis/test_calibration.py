@@ -5,8 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mgcda.apis import AnomalyInferencer, calibrate
-from mgcda.apis.calibration import find_data_sets
-from mgcda.apis.threshold_file import check_threshold, read_threshold, write_threshold
+from mgcda.apis.calibration import check_threshold, find_data_sets, read_threshold, write_threshold
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny_dissimilarity import HEIGHT, WIDTH, write_tiny_checkpoint, write_tiny_mgcda
 
-from mgcda.apis import AnomalyInferencer, find_boxes
+from mgcda.apis import AnomalyInferencer, find_boxes, inference_job, inference_run
+from mgcda.apis.result_folder import ResultFolder
 from mgcda.visualization import colour_heat
 
 ALL = ['--save', 'overlay', 'heatmap', 'scores', 'boxes']
@@ -102,6 +103,8 @@ class TestImages:
 
         with pytest.raises(ValueError, match='no score'):
             run(tiny / 'photos', '--score', 'energy')
+        with pytest.raises(ValueError, match='threshold must not be NaN'):
+            run(tiny / 'photos', '--threshold', 'nan')
         assert not infer.out.exists()  # or the first working command would be one of other settings
         run(tiny / 'photos', '--threshold', 0)
         checkpoint = torch.load(weights, weights_only=False)
@@ -114,7 +117,7 @@ class TestImages:
         assert list(boxes(infer.out)['images']) == ['1']
 
     def test_results_up_to_an_interruption_stay(self, infer, tiny, monkeypatch) -> None:
-        write = infer.tool.ResultFolder.write
+        write = ResultFolder.write
 
         def interrupt(self, name, *args, **kwargs) -> None:
             if name == '1':
@@ -122,7 +125,7 @@ class TestImages:
             write(self, name, *args, **kwargs)
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(infer.tool.ResultFolder, 'write', interrupt)
+            patch.setattr(ResultFolder, 'write', interrupt)
             infer(tiny / 'photos', '--threshold', 0)
         assert list(boxes(infer.out)['images']) == ['0']
         infer(tiny / 'photos', '--threshold', 0)
@@ -163,13 +166,22 @@ class TestVideos:
         infer(tiny / 'drive.mp4', *ALL, '--threshold', 0, '--batch-size', 2)
         assert '1 of 1 are there already' in capsys.readouterr().out
 
+    def test_an_image_named_as_a_frame_is_refused(self, infer, tiny, tmp_path) -> None:
+        shutil.copy(tiny / 'drive.mp4', tmp_path)
+        (tmp_path / 'drive').mkdir()
+        cv2.imwrite(str(tmp_path / 'drive/000001.png'), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        with pytest.raises(ValueError, match='000001.png and .*drive.mp4 would both be written as drive/000001'):
+            infer(f'{tmp_path}/**/*[4g]', '--save', 'scores')
+        assert files(infer.out / 'scores') == ['drive/000000.npy', 'drive/000001.npy']
+
     def test_the_first_frames(self, infer, tiny) -> None:
         infer(tiny / 'drive.mp4', '--max-frames', 2, '--save', 'scores')
         assert len(files(infer.out / 'scores/drive')) == 2
 
     def test_closing_the_window_ends_the_run_like_an_interruption(self, infer, tiny, monkeypatch, capsys) -> None:
-        monkeypatch.setattr(infer.tool, 'check_window', lambda: None)
-        monkeypatch.setattr(infer.tool, 'show_image', lambda picture, wait_time: len(seen.append(picture) or seen) < 2)
+        monkeypatch.setattr(inference_job, 'check_window', lambda: None)
+        monkeypatch.setattr(inference_run, 'show_image',
+                            lambda picture, wait_time: len(seen.append(picture) or seen) < 2)
         seen: list = []
         infer(tiny / 'drive.mp4', '--show')
         assert len(seen) == 2 and files(infer.out) == ['settings.json']
@@ -226,7 +238,7 @@ class TestThresholds:
         (infer.out / 'overlay/1.png').unlink()
         path = tmp_path / 'threshold.json'
         with monkeypatch.context() as patch:
-            patch.setattr(infer.tool, 'calibrate', lambda *args: pytest.fail('calibrated anew'))
+            patch.setattr(inference_job, 'calibrate', lambda *args: pytest.fail('calibrated anew'))
             infer(tiny / 'photos', *options)
             assert boxes(infer.out) == before and (infer.out / 'overlay/1.png').is_file()
             infer(tiny / 'photos', *options, '--threshold-file', path)  # all results are there
@@ -251,7 +263,7 @@ class TestErrors:
         def build(*args, **kwargs):
             pytest.fail('the model was built')
 
-        monkeypatch.setattr(infer.tool, 'AnomalyInferencer', build)
+        monkeypatch.setattr(inference_job, 'AnomalyInferencer', build)
         yield
         assert not infer.out.exists()
 

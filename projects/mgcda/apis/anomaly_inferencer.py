@@ -1,9 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Anomaly scores of one's own images."""
 import os
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,27 +14,21 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.infer import BaseInferencer
 from mmengine.structures import PixelData
-from mmengine.utils import ProgressBar
 from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 
-from mgcda.datasets.anomaly_dataset import IMAGE_SUFFIXES
-from mgcda.datasets.pairing import list_files
 from mgcda.datasets.transforms.load_image import LoadImage
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
 from mgcda.structures import resize_nearest
-from mgcda.visualization import ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of, show_image
+from mgcda.visualization import ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of
 from mgcda.visualization.score_scaling import HeatRange
 
-from .anomaly_result import AnomalyResult
+from .anomaly_result import AnomalyResult, Prediction
 from .boxes import find_boxes, near_road
 from .inference import image_steps, init_model
+from .inference_run import InferenceRun, WindowClosed
+from .inputs import ImageType, list_images
 from .result_folder import ResultFolder
-
-#: An image: file, or BGR uint8 (H, W, 3).
-ImageType = str | os.PathLike | np.ndarray
-#: Endings of the images of a folder; also in capital letters.
-SUFFIXES = tuple(ending for suffix in (*IMAGE_SUFFIXES, '.bmp', '.tif', '.tiff') for ending in (suffix, suffix.upper()))
 
 
 class LoadedImage(NamedTuple):
@@ -156,35 +151,24 @@ class AnomalyInferencer(BaseInferencer):
             FileNotFoundError, ValueError, TypeError: An image is missing, damaged or none; options do not fit together;
                 results of two images, or boxes of other settings, would get into each other's way in ``out_dir``.
         """
-        items = self._inputs_to_list(inputs)
+        items = list_images(inputs)
         if show:
             check_window()
+        boxes: dict[str, Any] = dict(threshold=threshold, min_area=min_area, on_road=on_road)
+        header = self.describe(**boxes)
         folder = None if out_dir is None else ResultFolder(out_dir, save)
-        self._check_boxes(threshold, min_area, on_road, folder)
         if folder is not None:
-            _check_names(items)
-            folder.begin(self.describe(threshold, min_area, on_road))
-        bar = ProgressBar(len(items), file=sys.stdout) if self.show_progress else None
+            folder.begin(header)
+        predict = partial(self.predict, batch_size=batch_size, **boxes)
+        kinds = ['overlay'] if return_vis else []
         predictions: list[AnomalyResult | SegDataSample] = []
         overlays: list[np.ndarray] = []
-        try:
-            for loaded, sample in self._run(items, batch_size):
-                result = self.postprocess(loaded.name, sample, threshold, min_area, on_road)
-                predictions.append(sample.cpu() if return_datasamples else result)
-                if folder is not None:
-                    pictures = {kind: self.visualize(loaded.image, result, kind) for kind in folder.pictures}
-                    folder.write(Path(loaded.name).stem, pictures, result, path=loaded.name)
-                if bar is not None:
-                    bar.update()
-                if show or return_vis:
-                    overlay = self.visualize(loaded.image, result)
-                    if return_vis:
-                        overlays.append(np.ascontiguousarray(overlay[..., ::-1]))
-                    if show and not show_image(overlay, wait_time):
-                        break
-        finally:
-            if folder is not None:
-                folder.write_boxes()
+        with suppress(WindowClosed), InferenceRun(predict, self.visualize, folder, kinds, show, wait_time,
+                                                  self.show_progress) as run:
+            for prediction, pictures in run.images([(_name_of(item, index), item) for index, item in enumerate(items)]):
+                predictions.append(prediction.sample.cpu() if return_datasamples else prediction.result)
+                if return_vis:
+                    overlays.append(np.ascontiguousarray(pictures['overlay'][..., ::-1]))
         return dict(predictions=predictions, visualization=overlays)
 
     def stream(self,
@@ -200,42 +184,16 @@ class AnomalyInferencer(BaseInferencer):
         Yields:
             The image, BGR uint8 (H, W, 3), and its result.
         """
-        self._check_boxes(threshold, min_area, on_road)
-        for loaded, sample in self._run(inputs, batch_size):
-            yield loaded.image, self.postprocess(loaded.name, sample, threshold, min_area, on_road)
+        for prediction in self.predict(inputs, batch_size, threshold=threshold, min_area=min_area, on_road=on_road):
+            yield prediction.image, prediction.result
 
-    def _run(self, inputs: Iterable[ImageType], batch_size: int) -> Iterator[tuple[LoadedImage, SegDataSample]]:
+    def predict(self, inputs: Iterable[ImageType], batch_size: int, **boxes: Any) -> Iterator[Prediction]:
+        """As :meth:`stream`, with what the model predicts of each image beside its result."""
+        self.describe(**boxes)  # refuses what does not fit
         for batch in self.preprocess(inputs, batch_size):
-            yield from zip(batch, self.forward(batch))
-
-    def _check_boxes(self,
-                     threshold: float | None,
-                     min_area: int,
-                     on_road: bool,
-                     folder: ResultFolder | None = None) -> None:
-        if folder is not None and 'boxes' in folder.save and threshold is None:
-            raise ValueError("save='boxes' needs a threshold")
-        if threshold is not None and np.isnan(threshold):
-            raise ValueError('threshold must not be NaN')
-        if min_area < 1:
-            raise ValueError(f'min_area must be at least 1, got {min_area}')
-        if on_road and self.num_classes != NUM_CITYSCAPES_CLASSES:
-            raise ValueError(f'on_road needs the {NUM_CITYSCAPES_CLASSES} classes of Cityscapes, among them the road; '
-                             f'the model has {self.num_classes or "none"}')
-
-    def _inputs_to_list(self, inputs: ImageType | Sequence[ImageType]) -> list[ImageType]:
-        """Files and arrays.
-
-        Raises:
-            FileNotFoundError: There is none.
-        """
-        if isinstance(inputs, (str, os.PathLike)) and os.path.isdir(inputs):
-            folder = os.fspath(inputs)
-            return [os.path.join(folder, name) for name in list_files(folder, SUFFIXES, 'images', False).values()]
-        items = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        if not items:
-            raise FileNotFoundError('there is no image: the list of inputs is empty')
-        return items
+            for loaded, sample in zip(batch, self.forward(batch)):
+                assert loaded.image is not None
+                yield Prediction(loaded.image, self.postprocess(loaded.name, sample, **boxes), sample)
 
     def load(self, item: ImageType, number: int = 0) -> LoadedImage:
         """Load and pack an image.
@@ -243,7 +201,7 @@ class AnomalyInferencer(BaseInferencer):
         Raises:
             FileNotFoundError, ValueError, TypeError: No such image, a damaged one, an array of another shape or type.
         """
-        results: dict[str, Any] = dict(seg_fields=[], reduce_zero_label=False)
+        results: Any = dict(seg_fields=[], reduce_zero_label=False)
         if isinstance(item, np.ndarray):
             if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or not item.size:
                 raise ValueError('an image must be BGR uint8 (H, W, 3), got an array '
@@ -318,7 +276,7 @@ class AnomalyInferencer(BaseInferencer):
         scores = sample.anomaly_scores.data[self.score_names.index(self.score_name)].float().cpu().numpy()
         if np.isnan(scores).any():
             raise ValueError(f'{name}: the model gives scores that are NaN')
-        segmentation = None
+        segmentation: Any = None
         if 'segmentation' in sample:
             segmentation = sample.segmentation.data[0].cpu().numpy().astype(np.uint8)
             segmentation = resize_nearest(segmentation, scores.shape)  # frozen networks have a size of their own
@@ -335,19 +293,25 @@ class AnomalyInferencer(BaseInferencer):
         return draw_boxes(blend_heat(image, heat), result.boxes or ())
 
     def describe(self, threshold: float | None, min_area: int, on_road: bool) -> dict[str, Any]:
-        """What boxes depend on, beside the weights, for the file that they are written to."""
+        """What boxes depend on, beside the weights, for the file that they are written to.
+
+        Raises:
+            ValueError: There are no such boxes.
+        """
+        if threshold is not None and np.isnan(threshold):
+            raise ValueError('threshold must not be NaN')
+        if min_area < 1:
+            raise ValueError(f'min_area must be at least 1, got {min_area}')
+        if on_road and self.num_classes != NUM_CITYSCAPES_CLASSES:
+            raise ValueError(f'on_road needs the {NUM_CITYSCAPES_CLASSES} classes of Cityscapes, among them the road; '
+                             f'the model has {self.num_classes or "none"}')
         threshold = None if threshold is None else float(threshold)
         return dict(score=self.score_name, threshold=threshold, min_area=int(min_area), on_road=bool(on_road))
 
 
-def _check_names(items: Sequence[ImageType]) -> None:
-    """Refuse files whose results would have one name."""
-    named: dict[str, str] = {}
-    for path in (os.fspath(item) for item in items if isinstance(item, (str, os.PathLike))):
-        stem = Path(path).stem
-        if stem in named:
-            raise ValueError(f'{named[stem]} and {path} would both be written as {stem}')
-        named[stem] = path
+def _name_of(image: ImageType, number: int) -> str:
+    """Name of the files of an image: that of its file, or the number of an array."""
+    return Path(image).stem if isinstance(image, (str, os.PathLike)) else f'{number:08d}'
 
 
 def _read_config(path: str) -> Config:

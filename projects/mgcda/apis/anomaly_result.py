@@ -2,6 +2,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from mmseg.structures import SegDataSample
 
 
 class AnomalyResult(NamedTuple):
@@ -15,3 +16,10 @@ class AnomalyResult(NamedTuple):
     anomaly_scores: np.ndarray
     segmentation: np.ndarray | None = None
     boxes: list[dict[str, Any]] | None = None
+
+
+class Prediction(NamedTuple):
+    """An image, BGR uint8 (H, W, 3), with its result, and what the model predicted, on the model's device."""
+    image: np.ndarray
+    result: AnomalyResult
+    sample: SegDataSample

@@ -1,5 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Thresholds from a false positive rate on images without anomalies, or on a data set with labels."""
+"""Thresholds from a false positive rate on images without anomalies or on a data set with labels, and their files."""
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,13 @@ from mmseg.registry import DATASETS
 from mgcda.datasets.anomaly_dataset import AnomalyDataset
 from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.evaluation.fpr_threshold import FPRThreshold
+from mgcda.files import write_file
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
+from mgcda.models.fitted_scores.score_file import fingerprint
 
-from .anomaly_inferencer import AnomalyInferencer, ImageType, LoadedImage
+from .anomaly_inferencer import AnomalyInferencer, LoadedImage
 from .inference import kind_of
+from .inputs import ImageType, list_images
 
 
 class Calibration(NamedTuple):
@@ -48,11 +52,10 @@ def calibrate(inferencer: AnomalyInferencer,
     """
     if not 0 < target_fpr < 1:
         raise ValueError(f'target_fpr must be between 0 and 1, got {target_fpr}')
-    named = isinstance(data, str) and not os.path.exists(data)
-    if named:
+    if isinstance(data, str) and not os.path.exists(data):
         samples, number = _labelled(inferencer, data)
     else:
-        items = inferencer._inputs_to_list(data)
+        items = list_images(data)
         samples, number = ((result.anomaly_scores for _, result in inferencer.stream(items)), len(items))
     bar = ProgressBar(number, file=sys.stdout) if inferencer.show_progress else None
     pixels = FPRThreshold()
@@ -63,9 +66,8 @@ def calibrate(inferencer: AnomalyInferencer,
     if not pixels.num_normal:
         raise ValueError(f'{data} has no normal pixels')
     threshold, fpr = pixels.compute(target_fpr)
-    is_path = isinstance(data, (str, os.PathLike))
-    return Calibration(threshold, fpr, target_fpr,
-                       os.fspath(data) if is_path else f'{number} images', number, pixels.num_normal)
+    source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else f'{number} images'
+    return Calibration(threshold, fpr, target_fpr, source, number, pixels.num_normal)
 
 
 def find_data_sets(cfg: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -109,3 +111,42 @@ def _normal_scores(inferencer: AnomalyInferencer, dataset: Sequence[dict[str, An
         if labels.shape != scores.shape:
             raise ValueError(f'{sample.img_path}: the label is {labels.shape}, the image {scores.shape}')
         yield scores[labels < OUTLIER if classes else labels == NORMAL]
+
+
+def write_threshold(path: str, calibration: Calibration, inferencer: AnomalyInferencer) -> None:
+    """Write a threshold, what it was found on, and which score of which weights it is of."""
+    content = dict(
+        format=1, **calibration._asdict(), score=inferencer.score_name, fingerprint=fingerprint(inferencer.model))
+    write_file(path, json.dumps(content, indent=1).encode())
+
+
+def read_threshold(path: str) -> dict[str, Any]:
+    """Content of a file of :func:`write_threshold`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or of something else.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+        missing = {'threshold', 'score', 'fingerprint'} - set(content)
+        if missing or not isinstance(content['threshold'], (int, float)):
+            raise ValueError(f'it lacks {", ".join(sorted(missing)) or "a number as its threshold"}')
+    except FileNotFoundError:
+        raise FileNotFoundError(f'threshold file {path} does not exist: --calibrate writes it') from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{path} is no threshold file, or is damaged: {error}') from error
+    return content
+
+
+def check_threshold(path: str, content: dict[str, Any], inferencer: AnomalyInferencer) -> None:
+    """Refuse the threshold of another score or of other weights.
+
+    Raises:
+        ValueError: It is of another one.
+    """
+    if content['score'] != inferencer.score_name:
+        raise ValueError(f'{path} is a threshold of the score {content["score"]}, not of {inferencer.score_name}')
+    if content['fingerprint'] != fingerprint(inferencer.model):
+        raise ValueError(f'{path} is a threshold of other weights: calibrate anew')

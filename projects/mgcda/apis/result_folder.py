@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from .anomaly_result import AnomalyResult
 ENDINGS = dict(overlay='.png', heatmap='.png', scores='.npy')
 KINDS = (*ENDINGS, 'boxes')
 BOXES_FILE = 'boxes.json'
+#: Seconds after which the boxes so far are written.
+WRITE_EVERY = 10.0
 
 
 class ResultFolder:
@@ -52,9 +55,10 @@ class ResultFolder:
         self.folder = Path(folder)
         self.save = tuple(save)
         self.score_dtype = score_dtype
-        self._written: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         self._boxes: dict[str, dict[str, Any]] = {}
         self._header: dict[str, Any] = {}
+        self._written_at = time.monotonic()
         self._stored = self._read_boxes().get('images', {})
 
     @property
@@ -88,33 +92,45 @@ class ResultFolder:
         """Say what the boxes to be written depend on.
 
         Raises:
-            ValueError: The folder has boxes that depend on something else.
+            ValueError: The folder has boxes that depend on something else, or there is no threshold for them.
         """
+        if 'boxes' in self.save and header['threshold'] is None:
+            raise ValueError("save='boxes' needs a threshold")
         self._header = json.loads(json.dumps(to_json(header), allow_nan=False))
         self._check_header(self._read_boxes())
 
+    def reserve(self, name: str, source: str) -> None:
+        """Keep the name of files for one image or frame.
+
+        Raises:
+            ValueError: It is taken.
+        """
+        if name in self._sources:
+            raise ValueError(f'{self._sources[name]} and {source} would both be written as {name}')
+        self._sources[name] = source
+
     def write(self, name: str, pictures: dict[str, np.ndarray], result: AnomalyResult, **notes: Any) -> None:
-        """Write the results of an image.
+        """Write the results of an image, and from time to time the boxes so far.
 
         Args:
             name: Of its files, which may lie in subfolders.
-            pictures: By kind, BGR uint8 (H, W, 3); those that are left out are not written.
+            pictures: By kind, BGR uint8 (H, W, 3); those that are not wanted are left out.
             result: Its result.
             **notes: What is noted beside its boxes.
 
         Raises:
-            ValueError: Another image was written under the name, or finite scores are too large for float16.
+            ValueError: Finite scores are too large for float16.
         """
-        if name in self._written:
-            raise ValueError(f'{self._written[name]} and {result.name} would both be written as {name}')
-        self._written[name] = result.name
         for kind, picture in pictures.items():
-            write_png(self.path(kind, name), picture)
+            if kind in self.save:
+                write_png(self.path(kind, name), picture)
         if 'scores' in self.save:
             write_score_map(self.path('scores', name), result.anomaly_scores, self.score_dtype, result.name)
         if 'boxes' in self.save:
             height, width = result.anomaly_scores.shape
             self._boxes[name] = dict(**notes, width=width, height=height, boxes=result.boxes)
+            if time.monotonic() - self._written_at >= WRITE_EVERY:
+                self.write_boxes()
 
     def write_boxes(self) -> None:
         """Write the boxes of all images so far, if they are wanted, beside those that are there already.
@@ -130,6 +146,7 @@ class ResultFolder:
             images = {**stored.get('images', {}), **to_json(self._boxes)}
             content = dict(format=1, **self._header, images=dict(sorted(images.items())))
             write_file(self.folder / BOXES_FILE, json.dumps(content, indent=1, allow_nan=False).encode())
+        self._written_at = time.monotonic()
 
     def _read_boxes(self) -> dict[str, Any]:
         """Content of the file of boxes, where they are wanted; empty where there is none."""

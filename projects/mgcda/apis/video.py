@@ -88,7 +88,7 @@ class VideoFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._size = size
             even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*'mp4v'), self.fps, even)
+            self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter.fourcc(*'mp4v'), self.fps, even)
             if not self._writer.isOpened():
                 raise ValueError(f'{self.path} cannot be written: this OpenCV has no encoder for it')
         if size != self._size:
