@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='LabelIdToTrainId'),
-    dict(type='Resize', scale=generator_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=generator_size[::-1]),
     dict(type='RandomCrop', crop_size=(384, 384)),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs')
@@ -18,7 +18,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='LabelIdToTrainId'),
-    dict(type='Resize', scale=generator_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=generator_size[::-1]),
     dict(type='PackSegInputs')
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

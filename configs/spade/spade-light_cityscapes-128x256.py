@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='LabelIdToTrainId'),
-    dict(type='Resize', scale=generator_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=generator_size[::-1]),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs')
 ]
@@ -21,7 +21,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='LabelIdToTrainId'),
-    dict(type='Resize', scale=generator_size[::-1], keep_ratio=False),
+    dict(type='ResizeDissimilarityInputs', scale=generator_size[::-1]),
     dict(type='PackSegInputs')
 ]
 train_dataloader = dict(num_workers=2, dataset=dict(pipeline=train_pipeline))

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mgcda.structures import resize_nearest
+
 from .image_io import read_image
 
 #: Categories of COCO whose objects belong to a class of Cityscapes.
@@ -217,7 +219,7 @@ class CocoObjects:
             return pixels.copy(), mask.copy()
         shrinks = size[0] * size[1] < mask.size
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return pixels, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        return pixels, resize_nearest(mask, size[::-1])
 
     def mask(self, index: int) -> np.ndarray:
         """Mask of an object in its whole image, uint8 (H, W) of 0 and 1.
