@@ -196,6 +196,20 @@ def test_crop_is_the_object(coco):
     assert mask[inside].all() and not mask[outside].any() and set(np.unique(mask)) == {0, 1}
 
 
+def test_mask_of_a_scaled_object_stays_on_its_pixels(coco):
+    args, content = coco
+    mask = np.zeros((40, 60), np.uint8, order='F')
+    mask[7:33, 16:44] = 1
+    counts = coco_mask.encode(mask)['counts'].decode()
+    segmentation = dict(size=[40, 60], counts=counts)
+    content['annotations'] = [dict(content['annotations'][0], bbox=[0, 0, 60, 40], area=728, segmentation=segmentation)]
+    with open(f'{args["data_root"]}/instances.json', 'w') as file:
+        json.dump(content, file)
+    scaled = CocoObjects(**args).crop(0, (12, 8))[1]
+    assert scaled.any()
+    np.testing.assert_array_equal(scaled, scaled[::-1, ::-1])  # in the middle, as the mask is
+
+
 @pytest.mark.parametrize('compressed', [False, True])
 def test_run_length_masks(coco, compressed):
     args, content = coco
