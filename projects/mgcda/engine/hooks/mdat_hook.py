@@ -139,7 +139,13 @@ class MDATHook(Hook):
 
         ``taps``: ``features`` (N, C, h, w) and ``anomaly_logit`` (N, 1, h, w), with their graph. ``domains``: N ints.
         ``target``: int (N, H, W), needed with ``valid_only``.
+
+        Raises:
+            ValueError: If ``valid_only`` is set and there is no target.
         """
+        if self.valid_only and target is None:
+            raise ValueError('MDATHook(valid_only=True) needs the target of the batch: hand its adversarial_losses to '
+                             'set_alignment with reads_target=True')
         readers = dict(feature=lambda: taps['features'], output=lambda: _probability(taps['anomaly_logit']))
         inputs = {stage: readers[stage]() for stage in self.discriminators}
         valid = target != IGNORE if self.valid_only else None
