@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mgcda.files import write_file
-from mgcda.models.fitted_scores.score_file import fingerprint
+from mgcda.scores.fitting.score_file import fingerprint
 
 from .anomaly_inferencer import AnomalyInferencer
 from .calibration import Calibration

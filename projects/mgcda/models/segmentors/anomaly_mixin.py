@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,12 +11,11 @@ from mmseg.registry import MODELS
 from mmseg.utils import OptConfigType, OptSampleList, SampleList
 from torch import Tensor, nn
 
-from mgcda.scores import build_scores
+from mgcda.scores import Score, build_scores
+from mgcda.scores.layer_features import find_layer, record_layers
 
 from ..layers.outlier_classifier import add_outlier_head, last_head
 from .host_taps import HostTaps, binary_target
-from .layer_features import find_layer, record_layers
-from .scorers import check_map_scorer, check_outlier_logits, num_maps_of, reads_maps
 
 #: Child that holds what only training needs; it is absent from deployed models.
 TRAIN_ONLY = 'train_only'
@@ -30,7 +29,7 @@ class AnomalyMixin:
     ``seg_logits`` and ``pred_sem_seg``. Of several scores they are (S, H, W), and the metainfo ``score_names`` says
     which; they cost one forward pass.
 
-    Scores of logits are computed at the original image size. A scorer that ``needs`` 'features' reads a tuple of those
+    Scores of logits are computed at the original image size. A score that ``needs`` 'features' reads a tuple of those
     of the modules that its ``layers`` name ('decode_head.conv_seg:input' is what goes into one): its map is computed at
     their resolution, resized bilinearly to that of the logits, and from there treated as they are (sliding windows
     average it, padding and flips are undone). It may also return ``num_maps`` maps (N, K, h, w), such as other logits,
@@ -83,16 +82,13 @@ class AnomalyMixin:
             raise ValueError(f'give either score or scores, got {score!r} and {scores!r}')
         if score is None and scores is None and self.num_classes != 2:
             raise ValueError(f"a head of {self.num_classes} classes needs a score, such as score='energy'")
-        cfgs = [score] if score is not None else scores
-        self.scorers = None if cfgs is None else build_scores(cfgs)
-        self.score_names = None if scores is None else tuple(self.scorers)
+        self.scores = build_scores(['logit_margin' if score is None else score] if scores is None else scores)
+        self.score_names = None if scores is None else tuple(self.scores)
         self._num_class_logits, self.num_outlier_logits = self.out_channels, 0
         if outlier_head is not None:
             self.num_outlier_logits = add_outlier_head(self.decode_head, outlier_head)
-        for scorer in self.map_scorers:
-            check_map_scorer(self, scorer)
-        for scorer in (self.scorers or {}).values():
-            check_outlier_logits(self, scorer)
+        for own in self.scores.values():
+            own.check(self)
         self.tuned = None if tuned is None else tuple(tuned)
         if tuned is not None:
             self.requires_grad_(False)
@@ -109,9 +105,9 @@ class AnomalyMixin:
             self.train_only = nn.ModuleDict({name: MODELS.build(cfg) for name, cfg in train_only.items()})
         self._alignment: Callable[..., dict[str, Tensor]] | None = None
         self._alignment_reads_target = False
-        self._scorers_ready = False
+        self._scores_ready = False
         self.register_load_state_dict_pre_hook(_forgive_train_only)
-        self.register_load_state_dict_pre_hook(_check_scorers_again)
+        self.register_load_state_dict_pre_hook(_check_scores_again)
 
     # Training
 
@@ -180,22 +176,22 @@ class AnomalyMixin:
     # Inference
 
     @property
-    def feature_scorers(self) -> list:
-        """The scorers that read features of a layer."""
-        return [scorer for scorer in (self.scorers or {}).values() if 'features' in scorer.needs]
+    def feature_scores(self) -> list[Score]:
+        """The scores that read features of a layer."""
+        return [score for score in self.scores.values() if 'features' in score.needs]
 
     @property
-    def map_scorers(self) -> list:
-        """The scorers whose maps are channels behind the logits: those that read features of a layer, or the inputs."""
-        return [scorer for scorer in (self.scorers or {}).values() if reads_maps(scorer)]
+    def map_scores(self) -> list[Score]:
+        """The scores whose maps are channels behind the logits: those that read features of a layer, or the inputs."""
+        return [score for score in self.scores.values() if score.reads_maps]
 
     def _num_maps(self) -> int:
         """Channels behind the logits of classes and of outliers."""
-        return sum(map(num_maps_of, self.map_scorers))
+        return sum(score.num_maps for score in self.map_scores)
 
     def train(self, mode: bool = True) -> 'AnomalyMixin':
         """Set the mode, of tuned layers only if there are such; fitted scores are held against new weights again."""
-        self._scorers_ready = self._scorers_ready and not mode
+        self._scores_ready = self._scores_ready and not mode
         super().train(mode)
         if mode and self.tuned is not None:
             for name, child in self.named_children():
@@ -205,33 +201,32 @@ class AnomalyMixin:
         return self
 
     @contextmanager
-    def scoring_with(self, scorers: dict[str, Callable[[dict[str, Tensor]], Tensor]]) -> Iterator[None]:
-        """Have predictions call other scorers for a while, such as ones that gather statistics."""
-        own, self.scorers = self.scorers, scorers
+    def scoring_with(self, scores: Mapping[str, Score]) -> Iterator[None]:
+        """Have predictions call other scores for a while, such as ones that gather statistics."""
+        own, self.scores = self.scores, dict(scores)
         try:
             yield
         finally:
-            self.scorers, self._scorers_ready = own, False
+            self.scores, self._scores_ready = own, False
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits, and maps of scorers behind them, of the whole image or of sliding windows."""
-        if not self._scorers_ready:
-            for scorer in (self.scorers or {}).values():
-                if hasattr(scorer, 'prepare'):
-                    scorer.prepare(self)
-            self._scorers_ready = True
+        """Logits, and maps of scores behind them, of the whole image or of sliding windows."""
+        if not self._scores_ready:
+            for score in self.scores.values():
+                score.prepare(self)
+            self._scores_ready = True
         return super().inference(inputs, batch_img_metas)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Class logits (N, C, H, W) of the segmentor; behind them those of outliers and the maps of scorers."""
+        """Class logits (N, C, H, W) of the segmentor; behind them those of outliers and the maps of scores."""
         encode_decode = partial(super().encode_decode, batch_img_metas=batch_img_metas)
-        if not self.map_scorers:
+        if not self.map_scores:
             return encode_decode(inputs)
 
         def class_logits(others: Tensor) -> Tensor:
             return encode_decode(others)[:, :self._num_class_logits]
 
-        layers = {layer for scorer in self.feature_scorers for layer in scorer.layers}
+        layers = {layer for score in self.feature_scores for layer in score.layers}
         with record_layers(self, layers) as features:
             seg_logits = encode_decode(inputs)
         for layer in layers:
@@ -239,12 +234,12 @@ class AnomalyMixin:
                 raise ValueError(f'layer {layer!r} is not run on each image in prediction (a ModuleList never is): '
                                  'name another, such as one inside it')
         channels = [seg_logits]
-        for scorer in self.map_scorers:
-            if 'features' in scorer.needs:
-                maps = scorer(dict(features=tuple(features[layer] for layer in scorer.layers)))
+        for score in self.map_scores:
+            if 'features' in score.needs:
+                maps = score(dict(features=tuple(features[layer] for layer in score.layers)))
             else:
                 classes, outliers = seg_logits.tensor_split([self._num_class_logits], dim=1)
-                maps = scorer(
+                maps = score(
                     dict(inputs=inputs, encode_decode=class_logits, seg_logits=classes, outlier_logits=outliers))
             channels.append(
                 F.interpolate(
@@ -255,7 +250,7 @@ class AnomalyMixin:
         return torch.cat(channels, dim=1)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits, and maps of scorers behind them, averaged over overlapping windows."""
+        """Logits, and maps of scores behind them, averaged over overlapping windows."""
         out_channels = self.out_channels
         self.out_channels += self.num_outlier_logits + self._num_maps()  # as many channels are summed up
         try:
@@ -273,7 +268,7 @@ class AnomalyMixin:
         """Add ``anomaly_scores`` to the results of the segmentor.
 
         Logits (N, C, H, W) are brought to the original image size in float32 before they are scored. Logits of
-        outliers and maps of scorers come as further channels and are brought to that size with them.
+        outliers and maps of scores come as further channels and are brought to that size with them.
         """
         seg_logits = seg_logits.float()
         if self.out_channels == 1:  # a sigmoid here would saturate and merge ranks: use the equal two-class logits
@@ -304,19 +299,16 @@ class AnomalyMixin:
     def _scores_of(self, outputs: dict[str, Tensor], maps: Tensor) -> Tensor:
         """Scores (S, H, W) of an image.
 
-        ``outputs``: ``seg_logits`` (1, C, H, W) and ``outlier_logits`` (1, K, H, W). ``maps``: those of scorers, in
+        ``outputs``: ``seg_logits`` (1, C, H, W) and ``outlier_logits`` (1, K, H, W). ``maps``: those of scores, in
         order, (M, H, W).
         """
-        if self.scorers is None:
-            return outputs['seg_logits'][0].diff(dim=0)
         start, scores = 0, []
-        for scorer in self.scorers.values():
-            if not reads_maps(scorer):
-                scores.append(scorer(outputs))
-                continue
-            part = maps[start:start + num_maps_of(scorer)]
-            scores.append(scorer.combine(part[None]) if hasattr(scorer, 'combine') else part)
-            start += len(part)
+        for score in self.scores.values():
+            if score.reads_maps:
+                scores.append(score.combine(maps[None, start:start + score.num_maps]))
+                start += score.num_maps
+            else:
+                scores.append(score(outputs))
         return torch.cat(scores)
 
 
@@ -328,8 +320,8 @@ def _domains(data_samples: SampleList) -> list[int]:
                          "MultiDomainDataset and pack with PackDissimilarityInputs") from None
 
 
-def _check_scorers_again(module: nn.Module, *args) -> None:
-    module._scorers_ready = False
+def _check_scores_again(module: nn.Module, *args) -> None:
+    module._scores_ready = False
 
 
 def _forgive_train_only(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args) -> None:

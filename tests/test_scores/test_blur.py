@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from mgcda.blur import gaussian_blur
+from mgcda.scores.blur import gaussian_blur
 
 
 @pytest.mark.parametrize('sigma', [0.5, 1, 1.7])

@@ -14,9 +14,8 @@ from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import roc_auc_score
 
-from mgcda.models import SML, Mahalanobis
-from mgcda.models.fitted_scores.score_file import fingerprint, write_fitted
-from mgcda.scores import build_score
+from mgcda.scores import SML, Mahalanobis, build_score
+from mgcda.scores.fitting.score_file import fingerprint, write_fitted
 
 CLASSES = ('road', 'car', 'sky')
 

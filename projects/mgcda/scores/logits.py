@@ -22,42 +22,17 @@ Of several predictions for an image (``MCDropoutAnomalySegmentor``) there are :f
 
 The first three of the table are computed from the probabilities of the classes that are not the largest one, so that
 they keep ranking pixels where :math:`p_1` is 1 to rounding.
-
-A *scorer* is a callable ``f(outputs: dict) -> (N, H, W)`` that names in ``needs`` the outputs that it reads, and has a
-``name`` for reports; :func:`build_score` makes one from a score function's name. Own functions join by
-registering into mmengine's ``FUNCTIONS`` with an attribute ``needs``, the names of their positional arguments among the
-outputs. So do classes with ``needs``, whose instances are scorers: the fitted scores of :mod:`mgcda.models` are such.
 """
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-from mgcda import dirichlet
-from mgcda.blur import gaussian_blur
-
-__all__ = [
-    'Score', 'build_score', 'build_scores', 'dense_hybrid', 'differential_entropy', 'dirichlet_mutual_information',
-    'energy', 'entropy', 'expected_entropy', 'logit_margin', 'margin', 'max_logit', 'msp', 'mutual_information',
-    'outlier_posterior', 'pebal', 'predictive_entropy', 'void_class'
-]
+from . import dirichlet
+from .blur import gaussian_blur
+from .function_score import score_function
 
 
-def _register(*needs: str) -> Callable[[Callable], Callable]:
-    """Register a score function that reads the named outputs."""
-
-    def register(function: Callable) -> Callable:
-        function.needs = needs
-        return FUNCTIONS.register_module()(function)
-
-    return register
-
-
-@_register('seg_logits')
+@score_function('seg_logits', range=(0, 1))
 def msp(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Maximum softmax probability, 1 - p_1 (Hendrycks and Gimpel, ICLR 2017), of logits over a temperature.
 
@@ -68,7 +43,7 @@ def msp(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     return _other_probabilities(seg_logits if temperature == 1 else _checked(seg_logits) / temperature).sum(1)
 
 
-@_register('seg_logits')
+@score_function('seg_logits', range=(0, 'ln C'))
 def entropy(seg_logits: Tensor) -> Tensor:
     """Entropy of the softmax, in nats, in [0, ln C]."""
     others = _other_probabilities(seg_logits)
@@ -77,20 +52,20 @@ def entropy(seg_logits: Tensor) -> Tensor:
     return sum(torch.special.entr(plane) for plane in others.unbind(1)) - (1 - rest) * torch.log1p(-rest)
 
 
-@_register('seg_logits')
+@score_function('seg_logits', range=(0, 1))
 def margin(seg_logits: Tensor) -> Tensor:
     """Softmax distance, one minus the gap of the two largest probabilities (SynBoost, CVPR 2021)."""
     others = _other_probabilities(seg_logits)
     return (others.sum(1) + others.amax(1)).clamp(max=1)
 
 
-@_register('seg_logits')
+@score_function('seg_logits')
 def max_logit(seg_logits: Tensor) -> Tensor:
     """Negative largest logit (Hendrycks et al., ICML 2022)."""
     return -_checked(seg_logits).amax(1)
 
 
-@_register('seg_logits')
+@score_function('seg_logits')
 def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Free energy (Liu et al., NeurIPS 2020).
 
@@ -105,7 +80,7 @@ def energy(seg_logits: Tensor, temperature: float = 1.0) -> Tensor:
     return -(largest + temperature * rest.log())
 
 
-@_register('seg_logits')
+@score_function('seg_logits', range='log_odds')
 def logit_margin(seg_logits: Tensor) -> Tensor:
     """Anomaly logit less the normal one, of the logits (N, 2, H, W) of a binary head, unbounded.
 
@@ -121,7 +96,7 @@ def logit_margin(seg_logits: Tensor) -> Tensor:
     return anomaly - normal
 
 
-@_register('seg_logits', 'outlier_logits')
+@score_function('seg_logits', 'outlier_logits', range='log_odds')
 def void_class(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
     """Log-odds ln(p / (1 - p)) of the class C + 1, that of outliers (Blum et al., IJCV 2021), unbounded.
 
@@ -134,7 +109,7 @@ def void_class(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
     return _outlier_channels(outlier_logits, 1)[0] - _checked(seg_logits).logsumexp(1)
 
 
-@_register('outlier_logits')
+@score_function('outlier_logits', range='log_odds')
 def outlier_posterior(outlier_logits: Tensor) -> Tensor:
     """Log-odds of outlier against inlier, of a head of its own (Bevandic et al., GCPR 2019), unbounded.
 
@@ -147,7 +122,7 @@ def outlier_posterior(outlier_logits: Tensor) -> Tensor:
     return outlier - inlier
 
 
-@_register('seg_logits')
+@score_function('seg_logits')
 def differential_entropy(seg_logits: Tensor) -> Tensor:
     """Differential entropy of the Dirichlet distribution of concentrations exp(z_c) (Malinin and Gales, NeurIPS 2018).
 
@@ -156,7 +131,7 @@ def differential_entropy(seg_logits: Tensor) -> Tensor:
     return dirichlet.dirichlet_entropy(dirichlet.concentrations(_checked(seg_logits)))
 
 
-@_register('seg_logits')
+@score_function('seg_logits')
 def dirichlet_mutual_information(seg_logits: Tensor) -> Tensor:
     """Mutual information of class and class probabilities under that distribution (Malinin and Gales, NeurIPS 2018).
 
@@ -165,7 +140,7 @@ def dirichlet_mutual_information(seg_logits: Tensor) -> Tensor:
     return dirichlet.dirichlet_mutual_information(dirichlet.concentrations(_checked(seg_logits)))
 
 
-@_register('seg_logits')
+@score_function('seg_logits')
 def pebal(seg_logits: Tensor, sigma: float = 1.0) -> Tensor:
     """Free energy of the classes, without abstention (PEBAL, ECCV 2022), unbounded.
 
@@ -177,7 +152,7 @@ def pebal(seg_logits: Tensor, sigma: float = 1.0) -> Tensor:
     return gaussian_blur(energy(seg_logits), sigma)
 
 
-@_register('seg_logits', 'outlier_logits')
+@score_function('seg_logits', 'outlier_logits')
 def dense_hybrid(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
     r"""Hybrid score :math:`\ln P(d_{out} \mid x) - \ln \hat p(x)` (DenseHybrid, ECCV 2022), unbounded.
 
@@ -190,7 +165,7 @@ def dense_hybrid(seg_logits: Tensor, outlier_logits: Tensor) -> Tensor:
     return energy(seg_logits) + F.logsigmoid(outlier_posterior(outlier_logits))
 
 
-@_register('mean_probabilities')
+@score_function('mean_probabilities', range=(0, 'ln C'))
 def predictive_entropy(mean_probabilities: Tensor) -> Tensor:
     """Entropy of the mean of several predicted distributions, in nats (Mukhoti and Gal, 2018).
 
@@ -199,119 +174,16 @@ def predictive_entropy(mean_probabilities: Tensor) -> Tensor:
     return torch.special.entr(mean_probabilities.float()).sum(1)
 
 
-@_register('mean_entropy')
+@score_function('mean_entropy', range=(0, 'ln C'))
 def expected_entropy(mean_entropy: Tensor) -> Tensor:
     """Mean of the entropies of several predicted distributions, (N, H, W), in nats: what is ambiguous in the data."""
     return mean_entropy.float()
 
 
-@_register('mean_probabilities', 'mean_entropy')
+@score_function('mean_probabilities', 'mean_entropy')
 def mutual_information(mean_probabilities: Tensor, mean_entropy: Tensor) -> Tensor:
     """Predictive less expected entropy, in nats, in [0, ln C]: what the model does not know (Mukhoti and Gal, 2018)."""
     return (predictive_entropy(mean_probabilities) - mean_entropy.float()).clamp(min=0)
-
-
-class Score:
-    """Scorer of a registered score function: picks what the function needs from a dict of outputs.
-
-    Args:
-        function: Score function with an attribute ``needs``.
-        **kwargs: Its keyword arguments.
-
-    ``name`` is that of the function with its arguments, 'energy(temperature=2.0)'.
-
-    Raises:
-        TypeError: If the function declares no ``needs`` or does not take such an argument.
-    """
-
-    def __init__(self, function: Callable[..., Tensor], **kwargs: Any) -> None:
-        needs = getattr(function, 'needs', None)
-        if not needs or isinstance(needs, str):
-            raise TypeError(f'score function {function!r} must have an attribute `needs`, a tuple of output names')
-        try:
-            inspect.signature(function).bind(*needs, **kwargs)
-        except TypeError as error:
-            raise TypeError(f'score {function.__name__!r}: {error}') from None
-        self.function = function
-        self.needs: tuple[str, ...] = tuple(needs)
-        self.kwargs = kwargs
-        arguments = ','.join(f'{key}={value}' for key, value in kwargs.items())
-        self.name = f'{function.__name__}({arguments})' if arguments else function.__name__
-
-    def __call__(self, outputs: dict[str, Tensor]) -> Tensor:
-        """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed."""
-        missing = [name for name in self.needs if name not in outputs]
-        if missing:
-            raise ValueError(f'score {self.function.__name__!r} needs the outputs {missing}, '
-                             f'the model gives {sorted(outputs)}')
-        return self.function(*(outputs[name] for name in self.needs), **self.kwargs)
-
-    def __repr__(self) -> str:
-        kwargs = ''.join(f', {name}={value!r}' for name, value in self.kwargs.items())
-        return f'Score({self.function.__name__}{kwargs})'
-
-
-def build_score(cfg: str | dict | Callable) -> Callable[[dict[str, Tensor]], Tensor]:
-    """Scorer of a name ('msp'), of a config (``dict(type='energy', temperature=2.0)``), or a scorer as it is.
-
-    A config may also have a ``name``, which results of the scorer are reported under.
-
-    Raises:
-        ValueError: If no score function of that name is registered, or ``name`` cannot be that of a folder.
-        TypeError: If ``cfg`` is none of these, or has arguments that the function does not take.
-    """
-    functions = _registered()
-    if inspect.isclass(cfg):
-        cfg = cfg.__name__
-    if callable(cfg) and hasattr(cfg, 'needs'):
-        return Score(cfg) if cfg in functions.values() else cfg
-    if isinstance(cfg, str):
-        cfg = dict(type=cfg)
-    if not isinstance(cfg, dict) or not isinstance(cfg.get('type'), str):
-        raise TypeError(f'a score must be a name or a dict with a name as its `type`, got {cfg!r}')
-    kwargs = dict(cfg)
-    function, name = kwargs.pop('type'), kwargs.pop('name', None)
-    # Among score functions only: a wrong name must not reach other registered functions.
-    if function not in functions:
-        raise ValueError(f'unknown score {function!r}, known are {sorted(functions)}')
-    target = functions[function]
-    score = _instance(target, kwargs) if inspect.isclass(target) else Score(target, **kwargs)
-    if name is not None:
-        if not isinstance(name, str) or not name or '/' in name or name.startswith('.'):
-            raise ValueError(f"the name of a score must be a string without '/' and '.' in front, got {name!r}")
-        score.name = name
-    return score
-
-
-def build_scores(cfgs: Sequence[str | dict | Callable]) -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
-    """Scorers by name, see :func:`build_score`.
-
-    Raises:
-        ValueError: If there are none, or two of one name.
-    """
-    scorers: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {}
-    for cfg in cfgs:
-        scorer = build_score(cfg)
-        name = getattr(scorer, 'name', type(scorer).__name__)
-        if name in scorers:
-            raise ValueError(f'two scores are called {name!r}: give one of them another `name`')
-        scorers[name] = scorer
-    if not scorers:
-        raise ValueError('scores must name at least one score')
-    return scorers
-
-
-def _instance(scorer: type, kwargs: dict[str, Any]) -> Callable[[dict[str, Tensor]], Tensor]:
-    try:
-        inspect.signature(scorer).bind(**kwargs)
-    except TypeError as error:
-        raise TypeError(f'score {scorer.__name__!r}: {error}') from None
-    return scorer(**kwargs)
-
-
-def _registered() -> dict[str, Callable]:
-    """All registered functions and classes that declare what they need."""
-    return {name: function for name, function in FUNCTIONS.module_dict.items() if hasattr(function, 'needs')}
 
 
 def _check_temperature(temperature: float) -> None:

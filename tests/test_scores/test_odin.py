@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from mgcda.models import ODIN
+from mgcda.scores import ODIN
 
 HEAD = dict(type='FCNHead', in_channels=4, channels=6, num_convs=1, num_classes=5, norm_cfg=None)
 SIZE = (8, 12)

@@ -6,8 +6,13 @@ from scipy import stats
 from scipy.special import digamma, gammaln
 from torch.distributions import Dirichlet, kl_divergence
 
-from mgcda.dirichlet import concentrations, dirichlet_entropy, dirichlet_kl_divergence, dirichlet_mutual_information
 from mgcda.scores import build_score
+from mgcda.scores.dirichlet import (
+    concentrations,
+    dirichlet_entropy,
+    dirichlet_kl_divergence,
+    dirichlet_mutual_information,
+)
 
 TARGETS = torch.tensor([1., 30., 4.], dtype=torch.float64).view(1, 3, 1, 1)
 NAMES = ('differential_entropy', 'dirichlet_mutual_information')

@@ -8,7 +8,7 @@ from mmengine.registry import FUNCTIONS
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from .sample_score import VALID, SampleScore
+from .fitting.sample_score import VALID, SampleScore
 
 #: So many pixels at a time are looked up.
 CHUNK = 1 << 14

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -12,11 +12,11 @@ class MomentScore(FittedScore):
     parameter_names = ('counts', 'means', 'scatter')
     shared_scatter: ClassVar[bool] = False
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.moments: ClassMoments | None = None
 
-    def merge(self, other: 'MomentScore') -> None:
+    def merge(self, other: Any) -> None:
         """Add the statistics of another one, of the same settings."""
         if other.moments is None:
             return

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mgcda.models.layers import RealNVP
+from mgcda.scores.real_nvp import RealNVP
 
 
 def random_flow(dim, scale=0.3, **settings):

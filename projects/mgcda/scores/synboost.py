@@ -7,16 +7,19 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
-from mgcda.scores import logit_margin
+from .base import Score
+from .logits import logit_margin
 
-from .data_preprocessor import NUM_CHANNELS
+#: Channels of the network's inputs, of which :data:`UNCERTAINTY` are its maps of entropy, perceptual and distance.
+NUM_CHANNELS = 10
+UNCERTAINTY = slice(7, 10)
 
 #: What is mixed, in the order of the weights: the network's probability, then the uncertainty maps of its inputs.
 MIXED = ('probability', 'entropy', 'perceptual', 'distance')
 
 
 @FUNCTIONS.register_module()
-class SynBoostEnsemble:
+class SynBoostEnsemble(Score):
     r"""Mixture of the dissimilarity network's probability and the uncertainty maps (SynBoost, Di Biase et al. 2021).
 
     With the network's probability of anomaly :math:`p` and the maps of entropy, perceptual difference and distance in
@@ -42,7 +45,7 @@ class SynBoostEnsemble:
             raise ValueError(f'weights must be {len(MIXED)} numbers for {MIXED}, not negative, not all 0, '
                              f'got {tuple(weights)}')
         self.weights = tuple(float(weight) for weight in weights)
-        self.name = type(self).__name__
+        self.range = (0, sum(self.weights))
         if self.weights != (0.75, 0.25, 0, 0):
             self.name += f'({",".join(f"{weight:g}" for weight in self.weights)})'
 
@@ -64,5 +67,5 @@ class SynBoostEnsemble:
         if inputs.size(1) != NUM_CHANNELS:
             raise ValueError(f'SynBoostEnsemble reads uncertainty maps, from inputs of {NUM_CHANNELS} channels, got '
                              f'{inputs.size(1)}: it is a score of the DissimilaritySegmentor')
-        parts = torch.cat([logit_margin(seg_logits)[:, None].sigmoid(), inputs[:, 7:10].float()], dim=1)
+        parts = torch.cat([logit_margin(seg_logits)[:, None].sigmoid(), inputs[:, UNCERTAINTY].float()], dim=1)
         return torch.einsum('nchw,c->nhw', parts, parts.new_tensor(self.weights))

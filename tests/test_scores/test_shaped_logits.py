@@ -14,9 +14,8 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 from tiny_components import write_tiny_run
 
-from mgcda.models import ASH, ReAct
-from mgcda.models.fitted_scores.score_file import write_fitted
-from mgcda.scores import build_score
+from mgcda.scores import ASH, ReAct, build_score
+from mgcda.scores.fitting.score_file import write_fitted
 
 HEAD = dict(
     type='FCNHead', in_channels=4, channels=16, num_convs=1, num_classes=5, norm_cfg=dict(type='BN'), dropout_ratio=0.5)
@@ -226,7 +225,7 @@ def test_half_precision_gives_float32_scores(tmp_path):
     assert result.dtype == torch.float32 and result.isfinite().all()
     # Features of 8 bits are pruned elsewhere here and there.
     assert ((result - expected).abs() < 0.05 * expected.abs() + 0.1).float().mean() > 0.9
-    score, features = model.scorers['ASH-S@90'], features_of(model, image())
+    score, features = model.scores['ASH-S@90'], features_of(model, image())
     with torch.autocast('cpu', dtype=torch.bfloat16):
         half = score(dict(features=(features.half(), )))
     assert half.dtype == torch.float32
@@ -262,7 +261,7 @@ model = dict(type='AnomalySegmentor', scores=[
     result = predict(model, image(16, 16))[0]
     assert result.anomaly_scores.data.shape == (4, 16, 16)
     assert result.score_names[3] == 'ReAct(sample_size=300,percentile=50,score=msp)'
-    model.scorers['ReAct(sample_size=300)'].settings['seed'] = 1
+    model.scores['ReAct(sample_size=300)'].settings['seed'] = 1
     model.train().eval()
     with pytest.raises(ValueError, match='with seed=0, the score has seed=1'):
         predict(model, image(16, 16))

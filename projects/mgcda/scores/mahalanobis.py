@@ -4,8 +4,8 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-from .fitted_score import valid
-from .moment_score import MomentScore
+from .fitting.fitted_score import valid
+from .fitting.moment_score import MomentScore
 
 #: So many pixels at a time are turned to float64.
 CHUNK = 1 << 15

@@ -31,8 +31,8 @@ class SampleScore(FittedScore):
         ValueError: If ``sample_size`` is not positive, or there is no layer.
     """
     needs = ('features', )
-    fit_settings = ('sample_size', 'seed')
-    parameter_names = ('dims', f'{VALID}.count', f'{VALID}.vectors', f'{VALID}.priorities')
+    fit_settings: tuple[str, ...] = ('sample_size', 'seed')
+    parameter_names: tuple[str, ...] = ('dims', f'{VALID}.count', f'{VALID}.vectors', f'{VALID}.priorities')
     with_void: ClassVar[bool] = False
 
     def __init__(self,
@@ -51,7 +51,7 @@ class SampleScore(FittedScore):
         self.samples: dict[str, Reservoir] = {}
         self.dims: list[int] = []
 
-    def merge(self, other: 'SampleScore') -> None:
+    def merge(self, other: Any) -> None:
         """Add the statistics of another one, of the same settings."""
         for name, sample in other.samples.items():
             self._sample(name, other.dims).merge(sample)

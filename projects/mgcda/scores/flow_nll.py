@@ -10,8 +10,8 @@ from mmengine.registry import FUNCTIONS
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from ..layers import RealNVP
-from .sample_score import VALID, VOID, SampleScore
+from .fitting.sample_score import VALID, VOID, SampleScore
+from .real_nvp import RealNVP
 
 MINIMUM, MAXIMUM, REGRESSION = 'minimum', 'maximum', 'logistic_regression'
 #: So many pixels at a time go through a flow.

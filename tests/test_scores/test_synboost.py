@@ -11,8 +11,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from scipy.special import softmax
 
-from mgcda.models import SynBoostEnsemble
-from mgcda.scores import build_score, logit_margin
+from mgcda.scores import SynBoostEnsemble, build_score, logit_margin
 
 HEAD = dict(
     type='DissimilarityDecodeHead',

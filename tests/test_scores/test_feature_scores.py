@@ -10,11 +10,13 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mgcda.scores import Score
+
 HEAD = dict(type='FCNHead', in_channels=4, channels=6, num_convs=1, num_classes=5, norm_cfg=None)
 SLIDE = dict(mode='slide', crop_size=(16, 16), stride=(8, 10))
 
 
-class FirstFeature:
+class FirstFeature(Score):
     """The first feature, at half the layer's resolution."""
     needs = ('features', )
 
@@ -37,9 +39,9 @@ def build(cascade=False, head=HEAD, test_cfg=dict(mode='whole'), **kwargs):
     return MODELS.build(ConfigDict(copy.deepcopy(cfg))).eval()
 
 
-def set_scorers(model, *scorers):
-    model.scorers = {getattr(scorer, 'name', 'score'): scorer for scorer in scorers}
-    model.score_names = tuple(model.scorers)
+def set_scores(model, *scores):
+    model.scores = {score.name: score for score in scores}
+    model.score_names = tuple(model.scores)
     return model
 
 
@@ -62,8 +64,8 @@ def first_feature(model, inputs):
 @pytest.mark.parametrize('cascade', [False, True])
 def test_maps_stand_beside_scores_of_logits_and_leave_predictions_alone(cascade):
     plain, inputs = build(cascade, score='msp'), image(batch=2)
-    scorer = next(iter(plain.scorers.values()))
-    model = set_scorers(build(cascade, score='msp'), FirstFeature('backbone.conv'), scorer)
+    score, = plain.scores.values()
+    model = set_scores(build(cascade, score='msp'), FirstFeature('backbone.conv'), score)
     expected, results = predict(plain, inputs, ori_shape=(30, 40)), predict(model, inputs, ori_shape=(30, 40))
     maps = F.interpolate(first_feature(model, inputs), size=(30, 40), mode='bilinear', align_corners=False)
     for index, (one, other) in enumerate(zip(results, expected)):
@@ -79,7 +81,7 @@ def test_maps_stand_beside_scores_of_logits_and_leave_predictions_alone(cascade)
 def test_sliding_windows_are_averaged(cascade):
     inputs = image()
     plain, model = (build(cascade, test_cfg=SLIDE, score='msp') for _ in range(2))
-    set_scorers(model, FirstFeature('backbone.conv'))
+    set_scores(model, FirstFeature('backbone.conv'))
     total, count = torch.zeros(24, 36), torch.zeros(24, 36)
     for top in (0, 8):
         for left in (0, 10, 20):
@@ -94,7 +96,7 @@ def test_sliding_windows_are_averaged(cascade):
 
 def test_padding_and_flips_are_undone():
     inputs = image()
-    model = set_scorers(build(score='msp'), FirstFeature('backbone.conv'))
+    model = set_scores(build(score='msp'), FirstFeature('backbone.conv'))
     whole = first_feature(model, inputs)[0, 0]
     result = predict(
         model, inputs, ori_shape=(20, 33), img_padding_size=(0, 3, 0, 4), flip=True, flip_direction='horizontal')[0]
@@ -104,7 +106,7 @@ def test_padding_and_flips_are_undone():
 def test_one_channel_heads_keep_their_prediction():
     head = dict(HEAD, num_classes=2, out_channels=1, threshold=0.5)
     plain = build(head=head)
-    model = set_scorers(build(head=head), FirstFeature('backbone.conv'))
+    model = set_scores(build(head=head), FirstFeature('backbone.conv'))
     result, expected = predict(model, image())[0], predict(plain, image())[0]
     assert torch.equal(result.pred_sem_seg.data, expected.pred_sem_seg.data)
     assert torch.equal(result.seg_logits.data, expected.seg_logits.data)
@@ -117,7 +119,7 @@ def test_nothing_is_hooked_where_no_score_needs_features(monkeypatch):
 
 
 def test_hooks_are_gone_after_a_prediction():
-    model = set_scorers(build(score='msp'), FirstFeature('backbone.conv'))
+    model = set_scores(build(score='msp'), FirstFeature('backbone.conv'))
     predict(model, image())
     assert not model.backbone.conv._forward_hooks
 
@@ -133,11 +135,23 @@ def test_unknown_layers_are_refused_when_the_model_is_built(layer, match):
         build(scores=['msp', FirstFeature(layer)])
 
 
-def test_scorers_of_features_and_logits_at_once_are_refused():
-    scorer = FirstFeature('backbone.conv')
-    scorer.needs = ('features', 'seg_logits')
+def test_scores_of_features_and_logits_at_once_are_refused():
+    score = FirstFeature('backbone.conv')
+    score.needs = ('features', 'seg_logits')
     with pytest.raises(ValueError, match="'features' alone"):
-        build(score=scorer)
+        build(score=score)
+
+
+def test_several_maps_need_a_way_to_combine_them():
+
+    class TwoFeatures(FirstFeature):
+        num_maps = 2
+
+        def __call__(self, outputs):
+            return outputs['features'][0][:, :2]
+
+    with pytest.raises(NotImplementedError, match="'first' returns 2 maps and must implement combine"):
+        predict(build(score=TwoFeatures('backbone.conv')), image())
 
 
 def test_layers_without_a_map_are_refused():

@@ -13,9 +13,8 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 from tiny_components import write_tiny_run
 
-from mgcda.models import KNN, AnomalySegmentor
-from mgcda.models.fitted_scores import knn
-from mgcda.scores import build_score
+from mgcda.models import AnomalySegmentor
+from mgcda.scores import KNN, build_score, knn
 
 MEANS = np.array([[0., 0], [4, 1], [-3, 3]])
 WEIGHTS = np.array([0.6, 0.3, 0.1])

@@ -15,10 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from tiny_components import write_tiny_run
 
-from mgcda.models import FlowNLL
-from mgcda.models.fitted_scores import flow_nll
-from mgcda.models.fitted_scores.score_file import read_fitted, write_fitted
-from mgcda.scores import build_score
+from mgcda.scores import FlowNLL, build_score, flow_nll
+from mgcda.scores.fitting.score_file import read_fitted, write_fitted
 
 SMALL = dict(num_steps=4, hidden_channels=16, num_iters=100, batch_size=128, lr=1e-2, noise=0.02)
 NUM = 4000

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mgcda.models.fitted_scores.reservoir import Reservoir
+from mgcda.scores.fitting.reservoir import Reservoir
 
 LENGTHS = (7, 1, 30, 0, 12, 50)
 

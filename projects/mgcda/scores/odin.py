@@ -6,11 +6,12 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
-from mgcda.scores import msp
+from .base import Score
+from .logits import msp
 
 
 @FUNCTIONS.register_module()
-class ODIN:
+class ODIN(Score):
     r"""Maximum softmax probability of a perturbed image (Liang et al., ICLR 2018).
 
     With the softmax probabilities :math:`p(x; T)` of the logits over a temperature, and :math:`\hat p` the largest of a
@@ -39,11 +40,9 @@ class ODIN:
         if not temperature > 0 or not epsilon >= 0:
             raise ValueError(f'temperature must be positive and epsilon not negative, got {temperature} and {epsilon}')
         self.temperature, self.epsilon = temperature, epsilon
-        self.name = 'ODIN'
         if (temperature, epsilon) != (1000, 0.0014):
             self.name = f'ODIN(T={temperature:g},epsilon={epsilon:g})'
         self.std: Tensor | None = None
-        self.num_maps = 1
 
     def prepare(self, model: nn.Module) -> None:
         """Take the number of classes and the normalisation of a segmentor."""

@@ -1,7 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import inspect
 import math
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +10,15 @@ from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
 
+from ..base import Score
 from .score_file import check_fit, read_fitted
 
 #: Label of pixels that are no part of the image, such as those of padding.
 PADDED = -1
 
 
-class FittedScore:
-    """Scorer with parameters from training data, which ``tools/fit_scores.py`` gathers and saves.
+class FittedScore(Score):
+    """Score with parameters from training data, which ``tools/fit_scores.py`` gathers and saves.
 
     .. code:: text
 
@@ -29,20 +31,20 @@ class FittedScore:
         **settings: Those of the subclass. ``fit_settings`` names the ones that the file depends on; the others may be
             changed without fitting anew.
 
-    ``name`` is that of the class with the settings that differ from the defaults. ``layers`` names the layers that a
-    scorer of features reads. ``parameter_names`` names what a file holds.
+    ``name`` is that of the class with the settings that differ from the defaults. ``parameter_names`` names what a file
+    holds.
     """
-    needs: ClassVar[tuple[str, ...]]
-    fit_settings: ClassVar[tuple[str, ...]] = ()
-    parameter_names: ClassVar[tuple[str, ...]]
-    layers: tuple[str, ...] = ()
+    needs_fit = True
+    fit_settings: tuple[str, ...] = ()
+    parameter_names: tuple[str, ...] = ()
 
     def __init__(self, fitted: str | None = None, **settings: Any) -> None:
         self.fitted, self.settings = fitted, settings
         self.ready = False
         parameters = inspect.signature(type(self)).parameters
         own = ','.join(f'{key}={value}' for key, value in settings.items() if parameters[key].default != value)
-        self.name = f'{type(self).__name__}({own})' if own else type(self).__name__
+        if own:
+            self.name += f'({own})'
 
     # Fitting
 
@@ -76,9 +78,9 @@ class FittedScore:
         """Whether one fit serves both: they are of one type, with the same ``fit_settings``."""
         return type(other) is type(self) and all(other.settings[key] == self.settings[key] for key in self.fit_settings)
 
-    def merge(self, other: 'FittedScore') -> None:
+    @abstractmethod
+    def merge(self, other: Any) -> None:
         """Add the statistics of another one, of the same settings."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Make the parameters of the score from the statistics.
@@ -92,17 +94,17 @@ class FittedScore:
         self.ready = True
 
     @property
+    @abstractmethod
     def num_pixels(self) -> int:
         """Number of pixels that the statistics are of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """The statistics, tensors on the CPU; empty before the first update."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take the statistics of a :meth:`state`."""
-        raise NotImplementedError
 
     # Files
 
@@ -133,16 +135,13 @@ class FittedScore:
     def __call__(self, outputs: dict[str, Any]) -> Tensor:
         """Scores (N, H, W), float32, of ``outputs``, a dict that holds all that is needed; see :meth:`update`."""
         self._require_fit()
-        missing = [name for name in self.needs if name not in outputs]
-        if missing:
-            raise ValueError(f'score {self.name!r} needs the outputs {missing}, the model gives {sorted(outputs)}')
         values = self._inputs(outputs)
         with torch.autocast(values[0].device.type, enabled=False):
             return self._score(values)
 
     def _inputs(self, outputs: dict[str, Any]) -> list[Tensor]:
         """The maps that are read, in float32."""
-        values = outputs[self.needs[0]]
+        values = self.read(outputs)[0]
         values = [values] if isinstance(values, Tensor) else list(values)
         if len(values) != max(len(self.layers), 1) or any(value.dim() != 4 for value in values):
             raise ValueError(f'score {self.name!r} reads {max(len(self.layers), 1)} map(s) (N, C, H, W) of '
@@ -155,17 +154,17 @@ class FittedScore:
             raise ValueError(f'score {self.name!r} is not fitted: run tools/fit_scores.py and name its file, as in '
                              f"dict(type={kind!r}, fitted='work_dirs/{kind.lower()}.pth')")
 
+    @abstractmethod
     def _add(self, values: list[Tensor], labels: Tensor, key: str) -> None:
         """Add maps, float32 (N, C_i, h_i, w_i), of labels (N, h, w), h and w of the largest, to the statistics."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self) -> None:
         """Make the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score(self, values: list[Tensor]) -> Tensor:
         """Scores (N, H, W) of maps, float32 (N, C_i, H_i, W_i)."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         settings = ', '.join(f'{key}={value!r}' for key, value in self.settings.items())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
 
+from ..base import Score
 from .fitted_score import PADDED, FittedScore
 
 UNKNOWN_INFERENCE = ('{} does not call its scores once for each image and window, as whole and sliding inference of '
@@ -33,19 +34,18 @@ class ScoreFitter:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        scorers = getattr(model, 'scorers', None) or {}
         self.scores: dict[str, FittedScore] = {}
         self.files: dict[str, list[str]] = {}
-        for name, scorer in scorers.items():
-            if isinstance(scorer, FittedScore):
-                first = next((key for key, score in self.scores.items() if score.shares_statistics(scorer)), name)
-                self.scores.setdefault(first, scorer)
+        for name, score in model.scores.items():
+            if isinstance(score, FittedScore):
+                first = next((key for key, other in self.scores.items() if other.shares_statistics(score)), name)
+                self.scores.setdefault(first, score)
                 files = self.files.setdefault(first, [])
-                if scorer.fitted is not None and scorer.fitted not in files:
-                    files.append(scorer.fitted)
+                if score.fitted is not None and score.fitted not in files:
+                    files.append(score.fitted)
         if not self.scores:
-            raise ValueError(f'{type(model).__name__} has no fitted score, its scores are {list(scorers)}: name one '
-                             "in the config, such as score=dict(type='SML', fitted='work_dirs/sml.pth')")
+            raise ValueError(f'{type(model).__name__} has no fitted score, its scores are {list(model.scores)}: name '
+                             "one in the config, such as score=dict(type='SML', fitted='work_dirs/sml.pth')")
 
     @torch.no_grad()
     def update(self, data: dict) -> None:
@@ -61,7 +61,7 @@ class ScoreFitter:
         paths = [str(sample.metainfo.get('img_path')) for sample in samples]
         images = list(zip(labels, paths))
         windows = []
-        if self.model.feature_scorers:
+        if self.model.feature_scores:
             windows = [(window, f'{" ".join(paths)} {index}')
                        for index, window in enumerate(self._windows(inputs, samples, labels))]
         observers = {
@@ -102,8 +102,8 @@ class ScoreFitter:
                 yield batch[:, rows, columns]
 
 
-class _Observer:
-    """Scorer that adds the outputs that it sees, with the labels and the key of each call, to a score's statistics."""
+class _Observer(Score):
+    """Adds the outputs that it sees, with the labels and the key of each call, to a score's statistics."""
 
     def __init__(self, score: FittedScore, calls: Iterable[tuple[Tensor, str]]) -> None:
         self.score, self.needs, self.layers = score, score.needs, score.layers

@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import FUNCTIONS
 from scipy.special import log_softmax, logsumexp
 
-from mgcda.scores import build_score, build_scores, energy, entropy, margin, max_logit, msp
+from mgcda.scores import Score, build_score, build_scores, energy, entropy, margin, max_logit, msp, score_function
 
 
 def reference(name, logits, temperature=1.0):
@@ -46,9 +46,9 @@ def test_agrees_with_float64(name, scale, dtype):
 @pytest.mark.parametrize('temperature', [0.3, 2.5, 1000.0])
 def test_temperature(name, temperature):
     logits = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(2))
-    scorer = build_score(dict(type=name, temperature=temperature))
+    score = build_score(dict(type=name, temperature=temperature))
     np.testing.assert_allclose(
-        scorer(dict(seg_logits=logits)).numpy(), reference(name, logits.numpy(), temperature), rtol=1e-5)
+        score(dict(seg_logits=logits)).numpy(), reference(name, logits.numpy(), temperature), rtol=1e-5)
     with pytest.raises(ValueError, match='temperature must be positive'):
         build_score(dict(type=name, temperature=0))(dict(seg_logits=logits))
 
@@ -76,51 +76,73 @@ def test_ranges_and_direction():
     assert entropy(undecided).item() == pytest.approx(np.log(4), rel=1e-6)
     assert margin(undecided).item() == 1
     for name in NAMES:
-        scorer = build_score(name)
-        assert scorer(dict(seg_logits=undecided)) > scorer(dict(seg_logits=certain))
+        score = build_score(name)
+        assert score(dict(seg_logits=undecided)) > score(dict(seg_logits=certain))
 
 
-def test_scorers_survive_copies_and_declare_their_needs():
-    scorer = build_score(dict(type='energy', temperature=3.0))
+def test_scores_survive_copies_and_declare_their_needs():
+    score = build_score(dict(type='energy', temperature=3.0))
     logits = torch.randn(1, 3, 2, 2)
-    for twin in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer)), build_score(scorer)):
-        assert twin.needs == ('seg_logits', )
+    for twin in (copy.deepcopy(score), pickle.loads(pickle.dumps(score)), build_score(score)):
+        assert twin.needs == ('seg_logits', ) and not twin.needs_fit and not twin.reads_maps
         assert torch.equal(twin(dict(seg_logits=logits)), energy(logits, 3.0))
     assert torch.equal(build_score(max_logit)(dict(seg_logits=logits)), max_logit(logits))
     assert FUNCTIONS.get('msp') is msp
 
 
-def test_own_functions_and_scorers_join():
-    name = 'score_of_two_outputs'
+@pytest.fixture
+def forget(monkeypatch):
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(FUNCTIONS, '_module_dict', dict(FUNCTIONS.module_dict))
 
-    def score_of_two_outputs(features, seg_logits, weight=1.0):
-        return weight * features.sum(1) + seg_logits.sum(1)
 
-    score_of_two_outputs.needs = ('features', 'seg_logits')
-    FUNCTIONS.register_module(module=score_of_two_outputs)
-    try:
-        scorer = build_score(dict(type=name, weight=2.0))
-        outputs = dict(seg_logits=torch.ones(1, 2, 1, 1), features=torch.ones(1, 3, 1, 1))
-        assert scorer.needs == ('features', 'seg_logits') and scorer(outputs).item() == 8
-    finally:
-        FUNCTIONS.module_dict.pop(name)
+def test_own_functions_and_classes_join(forget):
 
-    class Own:
-        needs = ('features', )
+    @score_function('mean_entropy', 'seg_logits', range=(0, 'ln C'))
+    def score_of_two_outputs(mean_entropy, seg_logits, weight=1.0):
+        return weight * mean_entropy + seg_logits.sum(1)
+
+    score = build_score(dict(type='score_of_two_outputs', weight=2.0))
+    outputs = dict(seg_logits=torch.ones(1, 2, 1, 1), mean_entropy=torch.full((1, 1, 1), 3.0))
+    assert score.needs == ('mean_entropy', 'seg_logits') and score(outputs).item() == 8
+    assert score.range == (0, 'ln C') and score_of_two_outputs(outputs['mean_entropy'], outputs['seg_logits']) == 5
+
+    @FUNCTIONS.register_module()
+    class Own(Score):
+        range = (-1, 1)
 
         def __call__(self, outputs):
-            return outputs['features'].mean(1)
+            return outputs['seg_logits'].mean(1)
 
-    own = Own()
-    assert build_score(own) is own
+    own = build_score('Own')
+    assert isinstance(own, Own) and own.name == 'Own' and build_score(own) is own
+    assert build_score(Own).needs == ('seg_logits', )
+
+    class NoScore:
+        needs = ('seg_logits', )
+
+        def __call__(self, outputs):
+            return outputs['seg_logits'].mean(1)
+
+    for other in (NoScore, NoScore(), lambda seg_logits: seg_logits.mean(1)):
+        with pytest.raises(TypeError, match='a score must be .* mgcda.scores.Score or a function with @mgcda'):
+            build_score(other)
+
+
+@pytest.mark.parametrize('score_range', ['log-odds', (0, ), (0, 'ln K'), 3])
+def test_a_wrong_range_is_refused_when_the_model_is_built(score_range):
+    score = build_score('msp')
+    score.range = score_range
+    with pytest.raises(ValueError, match="the range of score 'msp' must be None, 'log_odds' or two bounds"):
+        score.check(torch.nn.Module())
 
 
 def test_several_scores_have_names():
     cold = dict(type='energy', name='cold', temperature=0.5)
-    scorers = build_scores(['msp', dict(type='energy', temperature=2.0), cold])
-    assert list(scorers) == ['msp', 'energy(temperature=2.0)', 'cold']
+    scores = build_scores(['msp', dict(type='energy', temperature=2.0), cold])
+    assert list(scores) == ['msp', 'energy(temperature=2.0)', 'cold']
     logits = torch.randn(1, 3, 2, 2)
-    assert torch.equal(scorers['cold'](dict(seg_logits=logits)), energy(logits, 0.5))
+    assert torch.equal(scores['cold'](dict(seg_logits=logits)), energy(logits, 0.5))
     with pytest.raises(ValueError, match="two scores are called 'msp'"):
         build_scores(['msp', dict(type='msp')])
     with pytest.raises(ValueError, match='at least one score'):

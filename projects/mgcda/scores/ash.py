@@ -51,8 +51,8 @@ class ASH(ShapedLogits):
         super().__init__(classifier, score)
         self.variant, self.percentile = variant, percentile
         self.name = f'ASH-{variant.upper()}@{percentile:g}'
-        if self.score_name != 'energy':
-            self.name += f'({self.score_name})'
+        if self.score.name != 'energy':
+            self.name += f'({self.score.name})'
 
     def prepare(self, model: nn.Module) -> None:
         """Find the classifier of a model."""

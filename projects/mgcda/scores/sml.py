@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 
-from mgcda.blur import gaussian_blur
-
-from .fitted_score import valid
-from .moment_score import MomentScore
+from .blur import gaussian_blur
+from .fitting.fitted_score import valid
+from .fitting.moment_score import MomentScore
 
 
 @FUNCTIONS.register_module()

@@ -4,8 +4,8 @@ import numpy as np
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
-from ..shaped_logits import ShapedLogits
-from .sample_score import VALID, SampleScore
+from .fitting.sample_score import VALID, SampleScore
+from .shaped_logits import ShapedLogits
 
 
 @FUNCTIONS.register_module()
@@ -45,7 +45,7 @@ class ReAct(ShapedLogits, SampleScore):
             seed,
             fitted,
             percentile=percentile,
-            score=self.score_name,
+            score=self.score.name,
             classifier=classifier)
 
     def prepare(self, model: nn.Module) -> None:
