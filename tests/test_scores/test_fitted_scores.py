@@ -239,8 +239,8 @@ def test_sml_finds_what_max_logit_hides_in_the_spread_of_the_classes():
     score.update(dict(seg_logits=logits(0)), torch.zeros(1, 100, 100))
     score.finish()
     maps = [
-        torch.cat([scorer(dict(seg_logits=part)).flatten() for part in (logits(0), logits(3))])
-        for scorer in (score, build_score('max_logit'))
+        torch.cat([one(dict(seg_logits=part)).flatten() for part in (logits(0), logits(3))])
+        for one in (score, build_score('max_logit'))
     ]
     found, plain = (roc_auc_score(np.repeat([0, 1], 10000), values) for values in maps)
     assert abs(found - 0.98305) < 0.003 and plain < 0.9  # the optimum is Phi(3 / sqrt(2))
