@@ -22,7 +22,7 @@ from official_layouts import IMAGE_SIZE, write_layouts
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
-from mgcda.models import FittedScore, ScoreFitter
+from mgcda.scores import FittedScore, ScoreFitter
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (32, 64)
@@ -265,16 +265,16 @@ def is_trained(name: str) -> bool:
 
 def fit(model: nn.Module) -> None:
     """Fit what is to be fitted, on noise."""
-    if any(isinstance(scorer, FittedScore) for scorer in (model.scorers or {}).values()):
+    if any(score.needs_fit for score in model.scores.values()):
         fitter = ScoreFitter(model)
         for domain in range(3):
             fitter.update(collate(random_sample(3, TEST_SIZE, [0, 7, 18, IGNORE], domain=domain)))
         for score in fitter.scores.values():
             score.finish()
-        for scorer in model.scorers.values():  # of those that share their statistics, one was fitted
-            if isinstance(scorer, FittedScore) and not scorer.ready:
-                twin, = (score for score in fitter.scores.values() if score.shares_statistics(scorer))
-                scorer.load_parameters(twin.parameters())
+        for score in model.scores.values():  # of those that share their statistics, one was fitted
+            if isinstance(score, FittedScore) and not score.ready:
+                twin, = (other for other in fitter.scores.values() if other.shares_statistics(score))
+                score.load_parameters(twin.parameters())
 
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if not is_trained(name)])

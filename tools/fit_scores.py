@@ -40,8 +40,9 @@ from mgcda.apis.inference import find_pipeline
 from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit
 from mgcda.files import checkpoint_bytes, write_file
-from mgcda.models import FittedScore, ScoreFitter
-from mgcda.models.fitted_scores.score_file import class_names, fingerprint, write_fitted
+from mgcda.models import AnomalyMixin
+from mgcda.scores import FittedScore, ScoreFitter
+from mgcda.scores.fitting.score_file import class_names, fingerprint, write_fitted
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -99,8 +100,9 @@ def find_dataloader(cfg: Config, name: str | None) -> tuple[str, dict]:
 def load_model(cfg: Config, checkpoint_path: str) -> tuple[nn.Module, list[str]]:
     """The segmentor for inference, and the class names of its checkpoint, if it has any."""
     model = MODELS.build(cfg.model)
-    if hasattr(model, 'switch_to_deploy'):
-        model.switch_to_deploy()
+    if not isinstance(model, AnomalyMixin):
+        raise ValueError(f'{type(model).__name__} is no anomaly segmentor: it has no scores')
+    model.switch_to_deploy()
     checkpoint = CheckpointLoader.load_checkpoint(checkpoint_path, map_location='cpu')
     check_fit(model, checkpoint, TEST_FORGIVEN)
     device = f'cuda:{torch.cuda.current_device()}' if torch.cuda.is_available() else 'cpu'

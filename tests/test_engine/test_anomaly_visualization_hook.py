@@ -123,7 +123,7 @@ class TestSheets:
 
     def test_a_sheet_for_each_score_at_a_smaller_size(self, hook) -> None:
         model = torch.nn.Module()
-        model.scorers, model.num_classes = dict(energy=build_score('energy'), margin=build_score('margin')), 19
+        model.scores, model.num_classes = dict(energy=build_score('energy'), margin=build_score('margin')), 19
         image = np.full((5, 20, 3), 100, np.uint8)  # the network's size, another than that of the scores
         sheets = hook.sheets(model, image, self.sample(2, score_names=('energy', 'margin')))
         assert list(sheets) == ['energy', 'margin']
@@ -135,7 +135,7 @@ class TestSheets:
 
     def test_labels_that_are_classes_have_no_contour(self, hook) -> None:
         model = torch.nn.Module()
-        model.num_classes = 2
+        model.scores, model.num_classes = dict(logit_margin=build_score('logit_margin')), 2
         image = np.full((10, 40, 3), 100, np.uint8)
         label = torch.zeros(1, 10, 40, dtype=torch.int64)
         label[:, 3:7, 10:30] = 1

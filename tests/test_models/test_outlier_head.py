@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 
 from mgcda.labels import OUTLIER
 from mgcda.models.layers import OutlierClassifier
+from mgcda.scores import Score
 
 HEAD = dict(
     type='FCNHead',
@@ -205,14 +206,14 @@ def test_one_of_several_outputs_is_a_tap():
 
 def test_score_of_inputs_and_logits_is_made_at_the_resolution_of_the_network():
 
-    class Mixed:
+    class Mixed(Score):
         needs, name = ('inputs', 'seg_logits'), 'mixed'
 
         def __call__(self, outputs):
             return outputs['inputs'].mean(1) + outputs['seg_logits'].softmax(1)[:, 0]
 
     model, inputs = build(**VOID), image()
-    model.scorers = dict(mixed=Mixed())
+    model.scores = dict(mixed=Mixed())
     scores = predict(model, inputs)[0].anomaly_scores.data
     expected = inputs[0].mean(0) + all_logits(model, inputs)[0, :5].softmax(0)[0]
     torch.testing.assert_close(scores[0], expected)

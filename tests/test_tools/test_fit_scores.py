@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny_components import ROOT, write_tiny_run
 
-from mgcda.models import AnomalySegmentor, ScoreFitter
+from mgcda.models import AnomalySegmentor
+from mgcda.scores import ScoreFitter
 
 LEAF = """
 _base_ = './tiny.py'

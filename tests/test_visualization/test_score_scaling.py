@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from mgcda.models.synboost_ensemble import SynBoostEnsemble
-from mgcda.scores import build_score
+from mgcda.scores import SynBoostEnsemble, build_score
 from mgcda.visualization import ScoreScaling, scaling_of
 
 
@@ -29,7 +28,6 @@ def test_images_are_scaled_by_their_finite_scores() -> None:
 
 
 @pytest.mark.parametrize('score, expected', [
-    (None, ('sigmoid', 0, 1)),
     ('logit_margin', ('sigmoid', 0, 1)),
     ('void_class', ('sigmoid', 0, 1)),
     ('msp', ('fixed', 0, 1)),
@@ -39,12 +37,14 @@ def test_images_are_scaled_by_their_finite_scores() -> None:
     ('mutual_information', ('image', 0, 1)),
     ('energy', ('image', 0, 1)),
     ('dense_hybrid', ('image', 0, 1)),
+    ('ODIN', ('image', 0, 1)),
+    (dict(type='ASH', score='margin'), ('fixed', 0, 1)),
 ])
 def test_the_scaling_suits_the_score(score, expected) -> None:
-    scorer = None if score is None else build_score(score)
-    assert scaling_of(scorer, 19) == expected
-    assert scaling_of(scorer, 19, (-1, 4)) == ('fixed', -1, 4)
-    assert scaling_of(scorer, 19, 'image').kind == 'image'
+    score_range = build_score(score).range
+    assert scaling_of(score_range, 19) == expected
+    assert scaling_of(score_range, 19, (-1, 4)) == ('fixed', -1, 4)
+    assert scaling_of(score_range, 19, 'image').kind == 'image'
 
 
 @pytest.mark.parametrize('heat_range', ['log', (1, ), (2, 1), (0, math.inf), ('a', 'b'), (0, math.nan), 3])

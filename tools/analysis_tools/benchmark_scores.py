@@ -26,7 +26,7 @@ from torch import Tensor, nn
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from benchmark_utils import forget_peak_memory, in_own_process, memory, random_model, verdict, wait
 
-from mgcda.scores import build_score
+from mgcda.scores import FittedScore, Score, build_score
 
 CLASSIFIER = 'decode_head.conv_seg'
 FLOW = dict(type='FlowNLL', layers=[f'{CLASSIFIER}:input'], sample_size=2000, num_iters=2)
@@ -85,7 +85,7 @@ def milliseconds(function: Callable[[], None], rounds: int, device: torch.device
 
 
 class Network(nn.Module):
-    """As much of a segmentor as scorers look at."""
+    """As much of a segmentor as scores look at."""
     num_classes = NUM_CLASSES
 
     def __init__(self, channels: int) -> None:
@@ -94,60 +94,58 @@ class Network(nn.Module):
         self.decode_head.conv_seg = nn.Conv2d(channels, NUM_CLASSES, 1)
 
 
-def prepared(name: str, channels: int, device: torch.device) -> Callable[[dict[str, Any]], Tensor]:
-    """The scorer of a name, for features of so many channels, fitted where that is to be."""
-    scorer = build_score(SCORES[name])
-    if hasattr(scorer, 'update'):
-        key, number = ('seg_logits', NUM_CLASSES) if 'seg_logits' in scorer.needs else ('features', channels)
+def prepared(name: str, channels: int, device: torch.device) -> Score:
+    """The score of a name, for features of so many channels, fitted where that is to be."""
+    score = build_score(SCORES[name])
+    if isinstance(score, FittedScore):
+        key, number = ('seg_logits', NUM_CLASSES) if 'seg_logits' in score.needs else ('features', channels)
         values = torch.randn(1, number, 160, 160, device=device)
         labels = torch.randint(NUM_CLASSES, (1, 160, 160), device=device)
-        scorer.update({key: values if key == 'seg_logits' else (values, )}, labels)
-        scorer.finish()
-    if hasattr(scorer, 'prepare'):
-        scorer.prepare(Network(channels).to(device))
-    return scorer
+        score.update({key: values if key == 'seg_logits' else (values, )}, labels)
+        score.finish()
+    score.prepare(Network(channels).to(device))
+    return score
 
 
-def frame_outputs(scorer: Any, size: Sequence[int], channels: int, device: torch.device, dtype: str) -> dict[str, Any]:
+def frame_outputs(score: Score, size: Sequence[int], channels: int, device: torch.device, dtype: str) -> dict[str, Any]:
     """Made-up outputs for a frame."""
     height, width = size
-    if 'seg_logits' in scorer.needs:
+    if 'seg_logits' in score.needs:
         shape = (1, NUM_CLASSES, height, width)
     else:
         shape = (1, channels, height // STRIDE, width // STRIDE)
     # In place: what is freed before would hide what the score takes.
     values = torch.empty(shape, device=device, dtype=getattr(torch, dtype)).normal_(std=3)
-    return dict(seg_logits=values) if 'seg_logits' in scorer.needs else dict(features=(values, ))
+    return dict(seg_logits=values) if 'seg_logits' in score.needs else dict(features=(values, ))
 
 
-def score_frame(scorer: Any, outputs: dict[str, Any], size: Sequence[int]) -> Tensor:
+def score_frame(score: Score, outputs: dict[str, Any], size: Sequence[int]) -> Tensor:
     """Scores (1, H, W), as AnomalySegmentor makes them."""
-    scores = scorer(outputs)
-    if 'seg_logits' in scorer.needs:
+    scores = score(outputs)
+    if 'seg_logits' in score.needs:
         return scores
     maps = scores if scores.dim() == 4 else scores[:, None]
-    maps = F.interpolate(maps, size=tuple(size), mode='bilinear', align_corners=False)
-    return scorer.combine(maps) if hasattr(scorer, 'combine') else maps[:, 0]
+    return score.combine(F.interpolate(maps, size=tuple(size), mode='bilinear', align_corners=False))
 
 
 @torch.no_grad()
 def measure_score(name: str, size: Sequence[int], channels: int, rounds: int, device: str, dtype: str) -> dict:
     """Milliseconds of a score, and what it takes in memory, in megabytes and in copies of the logits in float32."""
     device = torch.device(device)
-    scorer = prepared(name, channels, device)
-    score_frame(scorer, frame_outputs(scorer, (32, 32), channels, device, dtype), (32, 32))
-    outputs = frame_outputs(scorer, size, channels, device, dtype)
+    score = prepared(name, channels, device)
+    score_frame(score, frame_outputs(score, (32, 32), channels, device, dtype), (32, 32))
+    outputs = frame_outputs(score, size, channels, device, dtype)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
     else:
         forget_peak_memory()
     before = torch.cuda.memory_allocated(device) / 1e6 if device.type == 'cuda' else memory('VmRSS')
-    score_frame(scorer, outputs, size)
+    score_frame(score, outputs, size)
     wait(device)
     after = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == 'cuda' else memory('VmHWM')
     logits_mb = NUM_CLASSES * size[0] * size[1] * 4 / 1e6
     return dict(
-        ms=milliseconds(lambda: score_frame(scorer, outputs, size), rounds, device),
+        ms=milliseconds(lambda: score_frame(score, outputs, size), rounds, device),
         mb=after - before,
         copies=(after - before) / logits_mb)
 

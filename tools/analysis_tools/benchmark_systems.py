@@ -74,8 +74,9 @@ def plain_model(cfg: Config) -> dict:
 
 def _without(mixin: type, cfg: dict) -> dict:
     """The config of the class that a mixin stands in front of, without the mixin's own arguments."""
-    base = next(base for base in MODELS.get(cfg['type']).__mro__ if not issubclass(base, mixin))
-    own = inspect.getfullargspec(mixin.__init__).kwonlyargs
+    classes = MODELS.get(cfg['type']).__mro__
+    base = next(base for base in classes if not issubclass(base, mixin) and base not in mixin.__mro__)
+    own = [key for part in mixin.__mro__ for key in inspect.getfullargspec(part.__init__).kwonlyargs]
     return dict({key: value for key, value in cfg.items() if key not in own}, type=base.__name__)
 
 

@@ -85,13 +85,12 @@ class AnomalyInferencer(BaseInferencer):
             warnings.warn('no weights are given: those of the model are random', stacklevel=2)
         super().__init__(cfg, weights, device, scope=cfg.get('default_scope', 'mmseg'), show_progress=show_progress)
         self.amp = amp
-        scorers = self.model.scorers
-        self.score_names: tuple[str, ...] = tuple(scorers) if scorers is not None else ('logit_margin', )
+        self.score_names: tuple[str, ...] = tuple(self.model.scores)
         self.score_name = self.score_names[0] if score is None else score
         if self.score_name not in self.score_names:
             raise ValueError(f'the model has no score {score!r}, but {", ".join(self.score_names)}')
-        scorer = None if scorers is None else scorers[self.score_name]
-        self.scaling: ScoreScaling = scaling_of(scorer, self.model.num_classes, heat_range)
+        score_range = self.model.scores[self.score_name].range
+        self.scaling: ScoreScaling = scaling_of(score_range, self.model.num_classes, heat_range)
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> BaseSegmentor:
         return init_model(cfg, weights, device)

@@ -15,7 +15,7 @@ from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.evaluation.fpr_threshold import FPRThreshold
 from mgcda.files import write_file
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
-from mgcda.models.fitted_scores.score_file import fingerprint
+from mgcda.scores.fitting.score_file import fingerprint
 
 from .anomaly_inferencer import AnomalyInferencer, LoadedImage
 from .inference import kind_of

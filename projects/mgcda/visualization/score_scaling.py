@@ -2,15 +2,9 @@
 """From anomaly scores of any unit to the numbers from 0 to 1 that are coloured."""
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-#: Scores that are log-odds of an anomaly.
-LOG_ODDS = frozenset({'logit_margin', 'void_class', 'outlier_posterior'})
-#: Scores from 0 to 1, and from 0 to ln C of C classes.
-UNIT_RANGE = frozenset({'msp', 'margin'})
-ENTROPY_RANGE = frozenset({'entropy', 'predictive_entropy', 'expected_entropy'})
 
 HeatRange = str | Sequence[float]
 
@@ -38,16 +32,15 @@ class ScoreScaling(NamedTuple):
         return (clipped - low) / max(high - low, np.finfo(np.float32).tiny)
 
 
-def scaling_of(scorer: Any | None, num_classes: int, heat_range: HeatRange = 'auto') -> ScoreScaling:
-    """The scaling that is asked for, or the one that suits a score.
-
-    By 'auto', log-odds (among them the logit margin of a binary head) pass a sigmoid, scores of a known range keep it
-    (0 to 1 of ``msp`` and ``margin``, 0 to ln C of entropies, 0 to the sum of its weights of ``SynBoostEnsemble``), and
-    all others are scaled in each image by itself.
+def scaling_of(score_range: str | Sequence[float | str] | None,
+               num_classes: int,
+               heat_range: HeatRange = 'auto') -> ScoreScaling:
+    """The scaling that is asked for, or by 'auto' the one that suits a score.
 
     Args:
-        scorer: As of ``mgcda.scores``; None is the logit margin.
-        num_classes: C.
+        score_range: ``range`` of a :class:`mgcda.scores.Score`: 'log_odds' passes a sigmoid, two bounds are kept, and
+            by None each image is scaled by itself.
+        num_classes: C of the bound 'ln C'.
         heat_range: 'auto', 'sigmoid', 'image', or the two scores that become 0 and 1.
 
     Raises:
@@ -66,13 +59,9 @@ def scaling_of(scorer: Any | None, num_classes: int, heat_range: HeatRange = 'au
         return ScoreScaling(heat_range)
     if heat_range != 'auto':
         raise ValueError(f"heat_range must be 'auto', 'sigmoid', 'image' or two numbers, got {heat_range!r}")
-    name = 'logit_margin' if scorer is None else getattr(getattr(scorer, 'function', type(scorer)), '__name__', '')
-    if name in LOG_ODDS:
+    if score_range is None:
+        return ScoreScaling('image')
+    if score_range == 'log_odds':
         return ScoreScaling('sigmoid')
-    if name in UNIT_RANGE:
-        return ScoreScaling('fixed')
-    if name in ENTROPY_RANGE:
-        return ScoreScaling('fixed', 0., math.log(num_classes))
-    if name == 'SynBoostEnsemble':
-        return ScoreScaling('fixed', 0., sum(scorer.weights))
-    return ScoreScaling('image')
+    low, high = (math.log(num_classes) if bound == 'ln C' else float(bound) for bound in score_range)
+    return ScoreScaling('fixed', low, high)

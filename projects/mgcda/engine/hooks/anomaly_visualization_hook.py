@@ -105,8 +105,6 @@ class AnomalyVisualizationHook(SegVisualizationHook):
         while isinstance(getattr(model, 'module', None), torch.nn.Module):  # parallel, or augmenting in test
             model = model.module
         scores = sample.anomaly_scores.data.float().cpu().numpy()
-        scorers = getattr(model, 'scorers', None)
-        scorers = [None] if scorers is None else list(scorers.values())
         height, width = scores.shape[1:]
         width, height = min(width, self.max_width), max(round(height * min(1, self.max_width / width)), 1)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -115,8 +113,8 @@ class AnomalyVisualizationHook(SegVisualizationHook):
             anomaly = (sample.gt_sem_seg.data[0] == ANOMALY).cpu().numpy().astype(np.uint8)
             anomaly = cv2.resize(anomaly, (width, height), interpolation=cv2.INTER_NEAREST)
         found: dict[str, np.ndarray] = {}
-        for name, scorer, plane in zip(sample.get('score_names') or ('', ), scorers, scores):
-            heat = scaling_of(scorer, model.num_classes, self.heat_range)(plane)
+        for name, score, plane in zip(sample.get('score_names') or ('', ), model.scores.values(), scores):
+            heat = scaling_of(score.range, model.num_classes, self.heat_range)(plane)
             panels = [image, blend_heat(image, cv2.resize(heat, (width, height), interpolation=cv2.INTER_AREA))]
             if anomaly is not None:
                 panels = [draw_contours(panel, anomaly) for panel in panels]

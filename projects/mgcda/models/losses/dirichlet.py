@@ -4,8 +4,8 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mgcda.dirichlet import concentrations, dirichlet_kl_divergence
 from mgcda.labels import OUTLIER
+from mgcda.scores.dirichlet import concentrations, dirichlet_kl_divergence
 
 from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 

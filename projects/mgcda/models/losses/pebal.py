@@ -9,7 +9,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from mgcda.blur import gaussian_blur
+from mgcda.scores.blur import gaussian_blur
 
 from .reduction import check_loss_name, known_and_outliers, masked_mean, single_or_double
 

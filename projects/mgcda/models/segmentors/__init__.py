@@ -1,4 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+from .alignment_mixin import AlignmentMixin
 from .anomaly_mixin import AnomalyMixin
 from .anomaly_segmentor import AnomalySegmentor, CascadeAnomalySegmentor
 from .anomaly_tta import AnomalyTTAModel
@@ -7,7 +8,7 @@ from .ensemble_segmentor import CascadeEnsembleAnomalySegmentor, EnsembleAnomaly
 from .mc_dropout_segmentor import CascadeMCDropoutAnomalySegmentor, MCDropoutAnomalySegmentor
 
 __all__ = [
-    'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor', 'CascadeEnsembleAnomalySegmentor',
-    'CascadeMCDropoutAnomalySegmentor', 'DissimilaritySegmentor', 'EnsembleAnomalySegmentor',
-    'MCDropoutAnomalySegmentor'
+    'AlignmentMixin', 'AnomalyMixin', 'AnomalySegmentor', 'AnomalyTTAModel', 'CascadeAnomalySegmentor',
+    'CascadeEnsembleAnomalySegmentor', 'CascadeMCDropoutAnomalySegmentor', 'DissimilaritySegmentor',
+    'EnsembleAnomalySegmentor', 'MCDropoutAnomalySegmentor'
 ]

@@ -25,16 +25,20 @@ class AveragedMixin(AnomalyMixin):
             or the inputs, or there is an outlier head.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        if self.scorers is None or self.out_channels < 2:
+    def __init__(self,
+                 *args,
+                 score: str | dict | None = None,
+                 scores: list[str | dict] | None = None,
+                 **kwargs) -> None:
+        super().__init__(*args, score=score, scores=scores, **kwargs)
+        if (score is None and scores is None) or self.out_channels < 2:
             raise ValueError(f'{type(self).__name__} needs a head of several classes and a score, such as '
                              "score='mutual_information'")
         if self.num_outlier_logits:
             raise ValueError(f'{type(self).__name__} has no logits of outliers: leave out outlier_head')
-        if self.map_scorers:
-            names = [name for name, scorer in self.scorers.items() if scorer in self.map_scorers]
-            raise ValueError(f'{type(self).__name__} has no scores of features or inputs: leave out {", ".join(names)}')
+        if self.map_scores:
+            names = ', '.join(score.name for score in self.map_scores)
+            raise ValueError(f'{type(self).__name__} has no scores of features or inputs: leave out {names}')
 
     def passes(self, inputs: Tensor, batch_img_metas: list[dict]) -> Iterator[Tensor]:
         """Class logits (N, C, H, W) of each prediction."""
@@ -72,7 +76,7 @@ class AveragedMixin(AnomalyMixin):
         """Score the means of all passes."""
         logits = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         outputs = dict(seg_logits=logits[None], mean_probabilities=probabilities[None], mean_entropy=entropy[None])
-        scores = torch.cat([scorer(outputs) for scorer in self.scorers.values()])
+        scores = torch.cat([score(outputs) for score in self.scores.values()])
         sample.set_data(
             dict(
                 seg_logits=PixelData(data=logits),

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 from mgcda.scores import build_score
-
-from .layer_features import find_layer
+from mgcda.scores.layer_features import find_layer
 
 
 class HostTaps:
@@ -39,7 +38,7 @@ class HostTaps:
                  embedding: str = 'decode_head.conv_seg:input',
                  logits: str = 'decode_head.conv_seg') -> None:
         self.score = build_score(score)
-        if not set(self.score.needs) <= {'seg_logits', 'outlier_logits'} or hasattr(self.score, 'prepare'):
+        if not set(self.score.needs) <= {'seg_logits', 'outlier_logits'} or self.score.needs_fit:
             raise ValueError(f'taps.score must be a score of logits that is not fitted, got {score!r}')
         self.threshold = threshold
         self.layers: tuple[str, str, str] = (features, embedding, logits)
