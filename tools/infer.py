@@ -11,6 +11,7 @@ a webcam. A run that was interrupted goes on where it stopped: images whose resu
 """
 import argparse
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,9 +19,10 @@ from glob import glob, has_magic
 from typing import Any, NamedTuple
 
 import numpy as np
-from launch_utils import check_checkpoint_file, read_config
 from mmengine.config import Config, DictAction
 from mmengine.utils import ProgressBar
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'projects'))
 
 from mgcda.apis import AnomalyInferencer, AnomalyResult, Calibration, calibrate
 from mgcda.apis.anomaly_inferencer import SUFFIXES
@@ -29,7 +31,9 @@ from mgcda.apis.threshold_file import check_threshold, read_threshold, write_thr
 from mgcda.apis.video import VideoFile, check_video, read_frames
 from mgcda.datasets.image_io import check_complete, read_bytes
 from mgcda.datasets.pairing import list_files
-from mgcda.files import check_folder, claim_folder, hash_files
+from mgcda.utils.checkpoints import check_checkpoint_file
+from mgcda.utils.configs import read_config
+from mgcda.utils.files import check_folder, claim_folder, hash_files
 from mgcda.visualization import check_window, scaling_of, show_image
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')

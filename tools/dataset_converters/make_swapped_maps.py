@@ -73,8 +73,8 @@ from mgcda.labels import (
     VOID_CLASS_ANOMALY_IDS,
     label_id_to_train_id,
 )
+from mgcda.models.builder import load_network
 from mgcda.models.frozen_maps import synthesize
-from mgcda.models.network_loading import load_network
 
 SETTINGS_FILE = 'swapped_maps.json'
 IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
@@ -236,7 +236,7 @@ class SynBoostMaps(SwappedMaps):
 
 def lis_maker(frozen: ConfigDict, device: str) -> Callable[..., dict[str, np.ndarray]]:
     """What makes the images to write of a sample of :class:`SwappedMaps`, with the generator alone."""
-    generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device).eval()
+    generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device)
     size = tuple(frozen.generator_size)
 
     @torch.no_grad()

@@ -10,9 +10,9 @@ from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 
 from mgcda.datasets.anomaly_dataset import AnomalyDataset
-from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.evaluation.fpr_threshold import FPRThreshold
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
+from mgcda.utils.configs import leaf_configs
 
 from .anomaly_inferencer import AnomalyInferencer, ImageType, LoadedImage
 from .inference import kind_of

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from mgcda.files import write_file
 from mgcda.models.fitted_scores.score_file import fingerprint
+from mgcda.utils.files import write_file
 
 from .anomaly_inferencer import AnomalyInferencer
 from .calibration import Calibration
