@@ -20,7 +20,7 @@ from mmseg.registry import HOOKS, MODELS
 from tiny_dissimilarity import ROOT, TinyPyramid, quick_runs, write_tiny_mgcda
 from torch import Tensor
 
-from mgcda.datasets.maps import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 STREET = 'cityscapes/leftImg8bit/train/a/a_2_leftImg8bit.png'
 LABEL = 'cityscapes/gtFine/train/a/a_2_gtFine_labelIds.png'

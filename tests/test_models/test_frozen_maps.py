@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
 import mgcda  # noqa: F401
-from mgcda.datasets import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 ROOT = Path(__file__).parents[2]
 

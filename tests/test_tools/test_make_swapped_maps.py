@@ -17,8 +17,8 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from tiny_dissimilarity import GENERATOR, SEGMENTER
 
-from mgcda.datasets.maps import MAP_KINDS
 from mgcda.labels import label_id_to_train_id
+from mgcda.structures import MAP_KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = 'tools/dataset_converters/make_swapped_maps.py'

@@ -17,8 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 from mgcda.utils.configs import read_config
 from mgcda.utils.files import claim_folder, hash_files, write_png
 
-#: What a map is multiplied by to fill 0..255.
-MAP_SCALES = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
 #: Noted among the settings of a folder: earlier versions wrote all maps at the size of the image.
 MAP_LAYOUT = dict(map_sizes='of the networks')
 

@@ -8,11 +8,10 @@ from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
 from mgcda.scores import logit_margin
-
-from .data_preprocessor import NUM_CHANNELS
+from mgcda.structures.dissimilarity import NUM_CHANNELS, UNCERTAINTY, UNCERTAINTY_KINDS
 
 #: What is mixed, in the order of the weights: the network's probability, then the uncertainty maps of its inputs.
-MIXED = ('probability', 'entropy', 'perceptual', 'distance')
+MIXED = ('probability', *UNCERTAINTY_KINDS)
 
 
 @FUNCTIONS.register_module()
@@ -64,5 +63,5 @@ class SynBoostEnsemble:
         if inputs.size(1) != NUM_CHANNELS:
             raise ValueError(f'SynBoostEnsemble reads uncertainty maps, from inputs of {NUM_CHANNELS} channels, got '
                              f'{inputs.size(1)}: it is a score of the DissimilaritySegmentor')
-        parts = torch.cat([logit_margin(seg_logits)[:, None].sigmoid(), inputs[:, 7:10].float()], dim=1)
+        parts = torch.cat([logit_margin(seg_logits)[:, None].sigmoid(), inputs[:, UNCERTAINTY].float()], dim=1)
         return torch.einsum('nchw,c->nhw', parts, parts.new_tensor(self.weights))

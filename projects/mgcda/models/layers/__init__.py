@@ -1,9 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from .gaussian_mixture import ClassGaussianMixtures
-from .one_hot import one_hot_labels
 from .outlier_classifier import OutlierClassifier
 from .projector import Projector
 from .real_nvp import RealNVP
 from .spade import SPADE
 
-__all__ = ['ClassGaussianMixtures', 'OutlierClassifier', 'Projector', 'RealNVP', 'SPADE', 'one_hot_labels']
+__all__ = ['ClassGaussianMixtures', 'OutlierClassifier', 'Projector', 'RealNVP', 'SPADE']
