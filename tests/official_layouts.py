@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS
 from mgcda.labels import label_id_to_train_id
+from mgcda.structures import MAP_KINDS, REQUIRED_KINDS
 
 #: Size (H, W) of the images.
 IMAGE_SIZE = (32, 64)

@@ -20,7 +20,7 @@ from mmseg.registry import HOOKS, MODELS
 from tiny_dissimilarity import ROOT, TinyPyramid, quick_runs, write_tiny_mgcda
 from torch import Tensor
 
-from mgcda.datasets.maps import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 STREET = 'cityscapes/leftImg8bit/train/a/a_2_leftImg8bit.png'
 LABEL = 'cityscapes/gtFine/train/a/a_2_gtFine_labelIds.png'
@@ -169,7 +169,7 @@ class TestCheckpoints:
         config = run.folder / f'{role}.py'
         config.write_text(config.read_text().replace('channels=8, num_convs=1', 'channels=6, num_convs=1').replace(
             'base_channels=4', 'base_channels=8'))
-        refuse(run, ValueError, f'frozen.{role}.checkpoint: .*{role}.pth is of another architecture')
+        refuse(run, ValueError, f'frozen.{role}: .*{role}.pth does not fit the model')
 
     @pytest.mark.parametrize('role', ['segmenter', 'generator'])
     def test_frozen_network_that_would_run_code(self, run, role) -> None:
@@ -181,13 +181,13 @@ class TestCheckpoints:
 
         path = run.folder / f'{role}.pth'
         torch.save(dict(torch.load(path), payload=Payload()), path)
-        refuse(run, ValueError, f'{role}.checkpoint: .*{role}.pth .*could run code.*posix.system')
+        refuse(run, ValueError, f'{role}: .*{role}.pth .*could run code.*posix.system')
         assert not (run.folder / 'marker').exists()
 
     def test_frozen_network_that_is_damaged(self, run) -> None:
         path = run.folder / 'segmenter.pth'
         path.write_bytes(path.read_bytes()[:1000])
-        refuse(run, ValueError, 'frozen.segmenter.checkpoint: .*segmenter.pth is not a checkpoint, or is damaged')
+        refuse(run, ValueError, 'frozen.segmenter: .*segmenter.pth is not a checkpoint, or is damaged')
 
     def test_run_of_another_architecture(self, run) -> None:
         run.train()

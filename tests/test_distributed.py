@@ -19,7 +19,7 @@ from mmseg.structures import SegDataSample
 from tiny_dissimilarity import ROOT, assert_identical, mdat_hook, quick_runs, recorder_of
 from tiny_systems import NO_DROPOUT, SYSTEMS, build_system, write_tiny_systems
 
-from mgcda.datasets.maps import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 SEEDINGS = {'same_seed': False, 'own_seed': True}
 NUM_ITERS = 3

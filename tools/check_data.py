@@ -20,18 +20,17 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar, import_modules_from_strings
+from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from launch_utils import read_config
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'projects'))
 
 from mgcda.datasets import CocoObjects
 from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample
-from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL, OUTLIER
+from mgcda.utils.configs import leaf_configs, read_config
 
 SPLITS = ('train', 'val', 'test')
 #: So many label values are listed one by one in the table.
@@ -272,8 +271,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 1 where something is wrong, else 0."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     reports = find_sets(cfg, args.splits)
     if not reports:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from launch_utils import read_config
 from mmengine.config import Config, DictAction
 from mmengine.utils import ProgressBar
 from PIL import Image
@@ -27,7 +26,6 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'projects'))
 
-from mgcda.apis.inference import find_pipeline
 from mgcda.datasets.official import official_num_images
 from mgcda.evaluation.results import read_results
 from mgcda.evaluation.score_files import find_scores, read_scores
@@ -44,7 +42,8 @@ from mgcda.evaluation.submission_smiyc import (
     to_float16,
     write_smiyc,
 )
-from mgcda.files import write_file
+from mgcda.utils.configs import find_pipeline, read_config
+from mgcda.utils.files import write_file
 
 #: Of so many pixels of a data set the rank map is made.
 MAX_SAMPLED_PIXELS = 1 << 24

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from launch_utils import (
     add_common_arguments,
-    check_checkpoint_file,
     export_local_rank,
     load_config,
     start_processes,
@@ -30,19 +29,18 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import ProgressBar
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import DATASETS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mgcda.apis.inference import find_pipeline
-from mgcda.datasets.leaf_configs import leaf_configs
-from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit
-from mgcda.files import checkpoint_bytes, write_file
 from mgcda.models import AnomalyMixin
+from mgcda.models.builder import build_model
 from mgcda.scores import FittedScore, ScoreFitter
 from mgcda.scores.fitting.score_file import class_names, fingerprint, write_fitted
+from mgcda.utils.checkpoints import check_checkpoint_file, checkpoint_bytes
+from mgcda.utils.configs import find_pipeline, leaf_configs
+from mgcda.utils.files import write_file
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -97,21 +95,9 @@ def find_dataloader(cfg: Config, name: str | None) -> tuple[str, dict]:
     return 'train_dataloader with the pipeline of test_dataloader', dict(loader, batch_size=1)
 
 
-def load_model(cfg: Config, checkpoint_path: str) -> tuple[nn.Module, list[str]]:
-    """The segmentor for inference, and the class names of its checkpoint, if it has any."""
-    model = MODELS.build(cfg.model)
-    if not isinstance(model, AnomalyMixin):
-        raise ValueError(f'{type(model).__name__} is no anomaly segmentor: it has no scores')
-    model.switch_to_deploy()
-    checkpoint = CheckpointLoader.load_checkpoint(checkpoint_path, map_location='cpu')
-    check_fit(model, checkpoint, TEST_FORGIVEN)
-    device = f'cuda:{torch.cuda.current_device()}' if torch.cuda.is_available() else 'cpu'
-    dataset_meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    return model.to(device).eval(), [str(name) for name in dataset_meta.get('classes') or ()]
-
-
-def check_classes(dataset: Dataset, model: nn.Module, trained: list[str], where: str) -> list[str]:
+def check_classes(dataset: Dataset, model: nn.Module, where: str) -> list[str]:
     """Names of the model's classes; ValueError where the data has other ones."""
+    trained = [str(name) for name in model.dataset_meta.get('classes') or ()]
     names = class_names(model, dataset.metainfo.get('classes') or trained)
     if len(names) != model.num_classes:
         raise ValueError(f'{where} has {len(names)} classes {names}, the model has {model.num_classes}')
@@ -232,11 +218,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[str]]:
     where, loader = find_dataloader(cfg, args.dataloader)
     start_processes(args.launcher)
     rank, world_size = get_dist_info()
-    model, trained = load_model(cfg, args.checkpoint)
+    device = f'cuda:{torch.cuda.current_device()}' if torch.cuda.is_available() else 'cpu'
+    model = build_model(cfg, args.checkpoint, device)
+    if not isinstance(model, AnomalyMixin):
+        raise ValueError(f'{type(model).__name__} is no anomaly segmentor: it has no scores')
     fitter = ScoreFitter(model)
     outputs = find_outputs(fitter.files, args.out, cfg.work_dir)
     dataset = DATASETS.build(loader['dataset'])
-    classes = check_classes(dataset, model, trained, where)
+    classes = check_classes(dataset, model, where)
     num_images = min(args.max_images or len(dataset), len(dataset))
     if not num_images:
         raise ValueError(f'{where} has no images')

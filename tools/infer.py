@@ -10,13 +10,18 @@ INPUT is an image, a folder (the images that lie directly in it), a pattern in q
 a webcam. A run that was interrupted goes on where it stopped: images whose results are there are left out.
 """
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
-from launch_utils import check_checkpoint_file, read_config
 from mmengine.config import DictAction
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'projects'))
 
 from mgcda.apis.inference_job import InferenceJob
 from mgcda.apis.result_folder import KINDS
+from mgcda.utils.checkpoints import check_checkpoint_file
+from mgcda.utils.configs import read_config
 from mgcda.visualization import scaling_of
 
 

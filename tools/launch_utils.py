@@ -1,8 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """What the tools share: arguments, checks of the config, launching with and without a GPU."""
 import argparse
-import difflib
-import inspect
 import os
 import os.path as osp
 import subprocess
@@ -23,24 +21,14 @@ PROJECTS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'projects')
 if PROJECTS not in sys.path:
     sys.path.insert(0, PROJECTS)
 
-from mgcda.checkpoint_loading import read_checkpoint
+from mgcda.utils.configs import check_keys, read_config
 
-RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
-# Read from the config by the runner, the tools or mmengine's Config itself.
-OTHER_KEYS = frozenset({
-    'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
-    'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
-})
-# Common names of helper variables that look like keys of the runner.
-HELPER_KEYS = frozenset({'train_pipeline', 'val_pipeline', 'test_pipeline'})
 # Hooks that the runner registers by itself, unless the config says None.
 RUNNER_HOOKS = frozenset({'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'})
 # What the launchers set, by the names of torch.distributed.
 RANKS = dict(
     slurm=dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
     mpi=dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE', LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'))
-REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 'open-mmlab://', 'mmcls://',
-                   'torchvision://', 'modelzoo://', 'pavi://')
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,58 +74,6 @@ def load_config(args: argparse.Namespace, required: Sequence[str]) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     return cfg
-
-
-def read_config(path: str, options: dict | None = None) -> Config:
-    """The config of a file, with the ``--cfg-options`` merged into it.
-
-    Raises:
-        FileNotFoundError: No such config.
-        ValueError: An option that the config does not know.
-    """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
-    cfg = Config.fromfile(path)
-    if options is not None:
-        check_options(cfg, options)
-        cfg.merge_from_dict(options)
-    return cfg
-
-
-def check_keys(cfg: Config, filename: str) -> None:
-    """Refuse top-level keys that look like a misspelt key of the runner; other names are helper variables."""
-    targets = (RUNNER_KEYS | OTHER_KEYS) - {'tta_pipeline'}
-    for key in sorted(set(cfg.keys()) - RUNNER_KEYS - OTHER_KEYS - HELPER_KEYS):
-        close = difflib.get_close_matches(key.lower(), targets, n=3, cutoff=0.85)
-        if close:
-            raise ValueError(f'{filename}: unknown config key {key!r}, did you mean {" or ".join(map(repr, close))}? '
-                             'Rename it if it is a variable of your own')
-
-
-def check_options(cfg: Config, options: dict) -> None:
-    """Refuse ``--cfg-options`` that neither replace an entry of the config nor are known to the runner."""
-    known = set(cfg.keys()) | RUNNER_KEYS | OTHER_KEYS
-    for key in options:
-        top = key.split('.')[0]
-        if top not in known:
-            close = difflib.get_close_matches(top, known, n=3, cutoff=0.6)
-            hint = f', did you mean {" or ".join(map(repr, close))}?' if close else ''
-            raise ValueError(f'--cfg-options {key}: the config has no key {top!r}{hint}')
-
-
-def check_checkpoint_file(filename: str) -> None:
-    """Refuse a local file that is missing, is no checkpoint, or asks to run code. Remote ones are checked when loaded.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not a checkpoint, one with objects that could run code, or one of another hash than its name says.
-    """
-    if filename.startswith(REMOTE_PREFIXES):
-        return
-    checkpoint = read_checkpoint(filename, mmap=True)
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(weights, dict) or not any(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ValueError(f'{filename} is not a checkpoint: it holds no state_dict')
 
 
 def guard_checkpoints(cfg: Config) -> None:

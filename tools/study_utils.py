@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import launch_utils
 from mmengine.config import Config, DictAction
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'projects'))
+
 from mgcda.engine.latest_checkpoint import find_latest_checkpoint
-from mgcda.files import remove_temporary_files, write_file
-from mgcda.folder_lock import FolderInUse, FolderLock
+from mgcda.utils import configs
+from mgcda.utils.files import remove_temporary_files, write_file
+from mgcda.utils.folder_lock import FolderInUse, FolderLock
 
 STATE = 'state.json'  # file of a job that notes what is done
 STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
@@ -224,7 +227,7 @@ def tool(path: str) -> str:
 def read_config(path: str, options: dict | None, where: str) -> Config:
     """The config as the tools read it, with the place in the study in its errors."""
     try:
-        return launch_utils.read_config(path, options)
+        return configs.read_config(path, options)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f'{where}: {error}') from error
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from launch_utils import (
     add_common_arguments,
     build_runner,
-    check_checkpoint_file,
     export_local_rank,
     guard_checkpoints,
     load_config,
@@ -17,6 +16,8 @@ from launch_utils import (
 )
 from mmengine.config import Config, ConfigDict
 from torch.utils.data import Dataset
+
+from mgcda.utils.checkpoints import check_checkpoint_file
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -7,7 +7,6 @@ import torch
 from launch_utils import (
     add_common_arguments,
     build_runner,
-    check_checkpoint_file,
     export_local_rank,
     guard_checkpoints,
     is_first_process,
@@ -21,6 +20,7 @@ from mmengine.runner import Runner
 
 from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 from mgcda.engine.training_lock import hold_training_folder, release_training_folder
+from mgcda.utils.checkpoints import check_checkpoint_file
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

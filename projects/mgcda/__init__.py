@@ -1,11 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Road anomaly segmentation for MMSegmentation. Importing the package registers all its components.
 
-It also has all checkpoints loaded safely, whatever they are loaded by (:mod:`mgcda.checkpoint_loading`).
+It also has all checkpoints loaded safely, whatever they are loaded by (:mod:`mgcda.utils.checkpoints`).
 """
 from . import datasets, engine, evaluation, models, scores
-from .checkpoint_loading import register_loaders
-from .checkpoint_safety import allow_mmengine_checkpoints
+from .utils.checkpoints import allow_mmengine_checkpoints, register_loaders
 from .version import __version__
 
 allow_mmengine_checkpoints()

@@ -209,7 +209,7 @@ class TestErrors:
             AnomalyInferencer(entropy_config, cfg_options=dict(test_dataloader=None))
         with pytest.raises(ValueError, match='EncoderDecoder is no anomaly segmentor'):
             init_model(str(ROOT / 'configs/toy/segmenter.py'))
-        with pytest.raises(ValueError, match='the checkpoint does not fit the model'):
+        with pytest.raises(ValueError, match='epoch_1.pth does not fit the model'):
             AnomalyInferencer(entropy_config, str(tiny / 'epoch_1.pth'))
         with pytest.warns(UserWarning), pytest.raises(ValueError, match="no score 'energy', but entropy"):
             AnomalyInferencer(entropy_config, score='energy')

@@ -8,7 +8,7 @@ import pytest
 from mmengine.registry import init_default_scope
 
 import mgcda  # noqa: F401
-from mgcda.datasets import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 HEIGHT, WIDTH = 48, 96
 

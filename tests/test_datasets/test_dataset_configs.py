@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 from official_layouts import IMAGE_SIZE, LayoutWriter, write_layouts
 
-from mgcda.datasets import MAP_KINDS
 from mgcda.labels import CITYSCAPES_CLASSES, IGNORE, OUTLIER
+from mgcda.structures import MAP_KINDS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 TRAIN = ('mgcda_train', 'anomaly_mix_paste', 'anomaly_mix_single_objects', 'synboost_train')

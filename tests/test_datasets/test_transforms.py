@@ -5,7 +5,6 @@ import torch
 from mmengine.dataset import Compose
 
 from mgcda.datasets import (
-    MAP_KINDS,
     LoadAnomalyAnnotations,
     LoadDissimilarityMaps,
     LoadImage,
@@ -14,6 +13,7 @@ from mgcda.datasets import (
     ResizeDissimilarityInputs,
     map_files,
 )
+from mgcda.structures import MAP_KINDS
 
 H, W = 12, 20
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from crafted import write_crafted
 
-from mgcda.checkpoint_loading import UnsafeCheckpoint
 from mgcda.engine.latest_checkpoint import find_latest_checkpoint
+from mgcda.utils.checkpoints import UnsafeCheckpoint
 
 
 @pytest.fixture

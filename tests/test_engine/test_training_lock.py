@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from tiny_components import write_tiny_run
 
 from mgcda.engine.training_lock import hold_training_folder, release_training_folder
-from mgcda.folder_lock import FolderInUse, FolderLock
+from mgcda.utils.folder_lock import FolderInUse, FolderLock
 
 FORK = multiprocessing.get_context('fork')
 

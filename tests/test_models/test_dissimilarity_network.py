@@ -13,9 +13,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import mgcda  # noqa: F401
-from mgcda.models.data_preprocessor import split_channels
 from mgcda.models.decode_heads import dissimilarity_head
 from mgcda.scores import build_score
+from mgcda.structures.dissimilarity import split_channels
 
 TINY_HEAD = dict(
     type='DissimilarityDecodeHead',

@@ -237,7 +237,7 @@ def test_converter_writes_a_plain_checkpoint(converter, public_weights, tmp_path
 
     target.unlink()
     torch.save(dict(weight=Crafted()), source)
-    with pytest.raises(ValueError, match='public.pth is no file of plain weights'):
+    with pytest.raises(ValueError, match='public.pth is refused: it holds objects that could run code'):
         converter.main()
     assert not list(target.parent.iterdir()) and 'run' not in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS, MODELS
 from PIL import Image
 
 import mgcda  # noqa: F401
-from mgcda.datasets import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -209,7 +209,7 @@ def test_tool_never_mixes_maps_of_other_weights_and_overwrites_all(frozen, tmp_p
         run_tool(monkeypatch, config, images, out, '--suffixes', '.JPG', *options)
 
     frozen['generator']['checkpoint'] = 'nowhere.pth'
-    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist; the config .* says how'):
         run()
     assert not out.exists()  # or the first working command would be one of other settings
     frozen['generator']['checkpoint'] = str(weights)
@@ -333,11 +333,11 @@ def test_segmenter_sees_what_pillow_enlarges(frozen):
 def test_broken_frozen_settings_are_named(frozen, tmp_path):
     with pytest.raises(ValueError, match='segmenter_interpolation must be one of'):
         MODELS.build(dict(frozen, segmenter_interpolation='nearest'))
-    with pytest.raises(FileNotFoundError, match='segmenter.config'):
+    with pytest.raises(FileNotFoundError, match='frozen.segmenter: config nowhere.py does not exist'):
         MODELS.build(dict(frozen, segmenter=dict(config='nowhere.py', checkpoint=None)))
-    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist; the config .* says how'):
         MODELS.build(dict(frozen, generator=dict(frozen['generator'], checkpoint='nowhere.pth')))
-    with pytest.raises(ValueError, match='another architecture'):
+    with pytest.raises(ValueError, match='frozen.generator: .*segmenter.pth does not fit the model'):
         MODELS.build(dict(frozen, generator=dict(frozen['generator'], checkpoint=frozen['segmenter']['checkpoint'])))
     with pytest.raises(ValueError, match='normalisation'):
         MODELS.build(dict(frozen, normalisation='none'))

@@ -8,8 +8,8 @@ from mmseg.registry import MODELS
 from test_resynthesizer import PREPROCESSOR, make_batch, random_outputs
 
 from mgcda.models.generators import Pix2PixHDGenerator
-from mgcda.models.layers import one_hot_labels
 from mgcda.models.losses import LeastSquaresGANLoss
+from mgcda.structures import one_hot_labels
 
 TINY = dict(type='Pix2PixHDGenerator', base_channels=4, num_stages=2, num_blocks=2)
 

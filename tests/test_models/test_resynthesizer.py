@@ -18,7 +18,6 @@ from mmseg.structures import SegDataSample
 import mgcda  # noqa: F401
 from mgcda.models.discriminators import MultiScalePatchDiscriminator, PatchDiscriminator
 from mgcda.models.generators import Resynthesizer, SPADEGenerator
-from mgcda.models.layers import one_hot_labels
 from mgcda.models.losses.gan_losses import (
     FeatureMatchingLoss,
     HingeGANLoss,
@@ -63,24 +62,6 @@ def make_batch(num=2, size=(32, 32), seed=1) -> dict:
 def random_outputs(seed, num_scales=2):
     generator = torch.Generator().manual_seed(seed)
     return [[torch.randn(2, c, 5 - s, 6, generator=generator) * 2 for c in (3, 4, 1)] for s in range(num_scales)]
-
-
-# One-hot maps
-
-
-def test_one_hot_has_a_channel_for_the_unknown_or_zeros():
-    semantic = torch.tensor([[[0, 2, 255]]], dtype=torch.uint8)
-    known = [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
-    assert one_hot_labels(semantic, 3)[0, :, 0].tolist() == known
-    assert one_hot_labels(semantic, 3, unknown_channel=True)[0, :, 0].tolist() == known + [[0, 0, 1]]
-    assert one_hot_labels(torch.tensor([[[-1, 3]]]), 3).sum() == 0
-
-
-def test_one_hot_refuses_other_types_and_shapes():
-    with pytest.raises(TypeError, match='integer train ids, got torch.float32'):
-        one_hot_labels(torch.zeros(1, 2, 2), 3)
-    with pytest.raises(ValueError, match=r'got \(1, 3, 2, 2\)'):
-        one_hot_labels(torch.zeros(1, 3, 2, 2, dtype=torch.int64), 3)
 
 
 # Generator

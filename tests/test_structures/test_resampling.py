@@ -12,8 +12,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from mgcda.datasets import MAP_KINDS, PackDissimilarityInputs, ResizeDissimilarityInputs
-from mgcda.structures import resize_field, resize_images, resize_nearest
+from mgcda.datasets import PackDissimilarityInputs, ResizeDissimilarityInputs
+from mgcda.structures import MAP_KINDS, resize_field, resize_images, resize_nearest
 
 SIDE = 16
 #: Side of the image, at ratios 4, 2.8125, 5 and 2 -> distance of the nearest centres, in pixels of the image, at most.

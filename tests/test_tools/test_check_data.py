@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mgcda.datasets import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = 'tools/check_data.py'

@@ -17,8 +17,8 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from tiny_dissimilarity import GENERATOR, SEGMENTER
 
-from mgcda.datasets.maps import MAP_KINDS
 from mgcda.labels import label_id_to_train_id
+from mgcda.structures import MAP_KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = 'tools/dataset_converters/make_swapped_maps.py'
@@ -249,7 +249,7 @@ def test_label_ids_that_count_as_normal(recipe: str, whole_config: Path, toy_roo
 def test_wrong_input_is_named(toy_root: Path, tmp_path: Path, make: Callable) -> None:
     with pytest.raises(FileNotFoundError, match='leftImg8bit/test'):
         make(toy_root / 'cityscapes', tmp_path / 'out', '--split', 'test')
-    with pytest.raises(FileNotFoundError, match='frozen.generator.checkpoint: no such file: nowhere.pth'):
+    with pytest.raises(FileNotFoundError, match='frozen.generator: checkpoint nowhere.pth does not exist'):
         make(toy_root / 'cityscapes', tmp_path / 'out', '--cfg-options',
              'model.frozen.generator.checkpoint=nowhere.pth')
     assert not (tmp_path / 'out').exists()

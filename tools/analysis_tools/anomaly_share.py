@@ -16,17 +16,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar, import_modules_from_strings
+from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import read_config
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
 from mgcda.datasets import AnomalyDataset, SampleKey
-from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.labels import ANOMALY
+from mgcda.utils.configs import leaf_configs, read_config
 
 #: Steps that the labels do not need.
 LEFT_OUT = ('LoadDissimilarityMaps', 'PackDissimilarityInputs', 'PackSegInputs')
@@ -100,8 +99,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     args = parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     if not cfg.get('train_dataloader'):
         raise ValueError(f'{args.config} has no train_dataloader')

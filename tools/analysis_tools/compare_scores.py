@@ -22,16 +22,15 @@ sys.path.insert(0, os.path.join(ROOT, 'tools'))
 from launch_utils import (
     add_common_arguments,
     build_runner,
-    check_checkpoint_file,
     export_local_rank,
     guard_checkpoints,
     load_config,
     prepare_launcher,
-    read_config,
     stop_processes,
 )
 
-from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.utils.checkpoints import check_checkpoint_file
+from mgcda.utils.configs import leaf_configs, read_config
 
 BENCHMARKS = os.path.join(ROOT, 'configs/_base_/datasets/benchmarks.py')
 RUNTIME = os.path.join(ROOT, 'configs/_base_/default_runtime.py')

@@ -24,11 +24,9 @@ from torch.nn import functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools'))
-from launch_utils import read_config
+sys.path.insert(0, str(ROOT / 'projects'))
 
 from mgcda.datasets import AnomalyDataset
-from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.datasets.official import official_num_images
 from mgcda.evaluation import AnomalyMetric
 from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES
@@ -36,7 +34,8 @@ from mgcda.evaluation.curves import MODES, PROTOCOLS
 from mgcda.evaluation.results import differences, read_results, write_results
 from mgcda.evaluation.score_files import find_scores, read_scores
 from mgcda.evaluation.submission_smiyc import frame_id
-from mgcda.files import write_file
+from mgcda.utils.configs import leaf_configs, read_config
+from mgcda.utils.files import write_file
 
 LABEL_STEP = 'LoadAnomalyAnnotations'
 SHOWN = 10

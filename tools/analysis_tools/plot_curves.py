@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 from mgcda.datasets.official import official_num_images
 from mgcda.evaluation.results import differences, read_methods
-from mgcda.files import write_file
+from mgcda.utils.files import write_file
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart; more methods repeat them with other lines.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')

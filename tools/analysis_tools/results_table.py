@@ -28,7 +28,7 @@ with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are im
     from mgcda.datasets.official import official_num_images
     from mgcda.evaluation.published import read_published
     from mgcda.evaluation.results import differences, read_methods
-    from mgcda.files import write_file
+    from mgcda.utils.files import write_file
 
 #: Columns of each data set, as far as there are such results.
 METRICS = ('AP', 'FPR95', 'mIoU')

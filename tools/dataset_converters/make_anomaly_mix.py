@@ -28,10 +28,11 @@ from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import export_local_rank, read_config, start_gloo, stop_processes
+from launch_utils import export_local_rank, start_gloo, stop_processes
 
 from mgcda.datasets import AnomalyMixDataset, SampleKey
-from mgcda.files import claim_folder, write_png
+from mgcda.utils.configs import read_config
+from mgcda.utils.files import claim_folder, write_png
 
 SETTINGS_FILE = 'composites.json'
 

@@ -33,7 +33,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from mgcda.datasets import FishyscapesDataset
 from mgcda.datasets.lost_and_found import LABEL_MAP
 from mgcda.datasets.pairing import by_base_name, list_files, listing
-from mgcda.files import claim_folder, write_png
+from mgcda.utils.files import claim_folder, write_png
 
 SETTINGS_FILE = 'fishyscapes.json'
 LABEL_SUFFIX, MASK_SUFFIX, IMAGE_SUFFIX = '_labels.png', '_gtCoarse_labelIds.png', '_leftImg8bit.png'

@@ -28,7 +28,6 @@ from launch_utils import export_local_rank, start_processes, stop_processes
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from map_writer import (
-    MAP_SCALES,
     add_run_options,
     claim,
     device_of,
@@ -39,7 +38,8 @@ from map_writer import (
 )
 
 from mgcda.datasets.image_io import read_image
-from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files
+from mgcda.datasets.maps import map_files
+from mgcda.structures.dissimilarity import MAP_KINDS, MAP_SCALES, REQUIRED_KINDS
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 SETTINGS_FILE = 'maps.json'

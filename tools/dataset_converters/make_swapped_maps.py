@@ -46,7 +46,6 @@ from launch_utils import export_local_rank, start_processes, stop_processes
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from map_writer import (
     MAP_LAYOUT,
-    MAP_SCALES,
     add_run_options,
     claim,
     device_of,
@@ -57,7 +56,7 @@ from map_writer import (
 )
 
 from mgcda.datasets.image_io import read_image, read_plane
-from mgcda.datasets.maps import MAP_KINDS, REQUIRED_KINDS, map_files
+from mgcda.datasets.maps import map_files
 from mgcda.datasets.pairing import list_files, listing, pair_by_name
 from mgcda.datasets.swapped_classes import (
     SYNBOOST_CLASS_WEIGHTS,
@@ -73,8 +72,9 @@ from mgcda.labels import (
     VOID_CLASS_ANOMALY_IDS,
     label_id_to_train_id,
 )
+from mgcda.models.builder import load_network
 from mgcda.models.frozen_maps import synthesize
-from mgcda.models.network_loading import load_network
+from mgcda.structures.dissimilarity import MAP_KINDS, MAP_SCALES, REQUIRED_KINDS
 
 SETTINGS_FILE = 'swapped_maps.json'
 IMAGE_SUFFIXES = ('_leftImg8bit.png', '_leftImg8bit.jpg')
@@ -236,7 +236,7 @@ class SynBoostMaps(SwappedMaps):
 
 def lis_maker(frozen: ConfigDict, device: str) -> Callable[..., dict[str, np.ndarray]]:
     """What makes the images to write of a sample of :class:`SwappedMaps`, with the generator alone."""
-    generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device).eval()
+    generator = load_network(frozen.generator, 'frozen.generator', child='generator').to(device)
     size = tuple(frozen.generator_size)
 
     @torch.no_grad()

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from launch_utils import read_config
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier, collect_results, get_dist_info
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar, import_modules_from_strings
+from mmengine.utils import ProgressBar
 from torch.utils.data import DataLoader, Dataset
 
-from mgcda.files import claim_folder, hash_files, write_png
+from mgcda.utils.configs import read_config
+from mgcda.utils.files import claim_folder, hash_files, write_png
 
-#: What a map is multiplied by to fill 0..255.
-MAP_SCALES = dict(synthesis=1, semantic=1, entropy=255, perceptual=255, distance=255)
 #: Noted among the settings of a folder: earlier versions wrote all maps at the size of the image.
 MAP_LAYOUT = dict(map_sizes='of the networks')
 
@@ -34,14 +32,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_frozen(args: argparse.Namespace) -> Config:
-    """``model.frozen`` of the config, whose imports are made.
+    """``model.frozen`` of the config.
 
     Raises:
         ValueError: The config has no frozen networks.
     """
     cfg = read_config(args.config, args.cfg_options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     frozen = (cfg.get('model') or {}).get('frozen')
     if frozen is None:

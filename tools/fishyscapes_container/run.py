@@ -23,8 +23,8 @@ sys.path.insert(0, os.path.join(HERE, '..', '..', 'projects'))  # in a checkout;
 import mgcda  # noqa: F401
 from mgcda.apis import AnomalyInferencer, AnomalyResult
 from mgcda.evaluation.submission_fishyscapes import ANOMALY_ENDING, SEGMENTATION_ENDING, check_fishyscapes, find_inputs
-from mgcda.files import write_file, write_png
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
+from mgcda.utils.files import write_file, write_png
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

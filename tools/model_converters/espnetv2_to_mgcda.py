@@ -9,7 +9,6 @@ scales. Their twentieth output, the background, is dropped. The result loads int
 """
 import argparse
 import os
-import pickle
 import re
 import sys
 
@@ -20,9 +19,10 @@ from torch import Tensor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.files import checkpoint_bytes, write_file
 from mgcda.models.backbones import ESPNetv2
 from mgcda.models.decode_heads import ESPNetv2Head
+from mgcda.utils.checkpoints import checkpoint_bytes, read_checkpoint
+from mgcda.utils.files import write_file
 
 _UNIT = {
     r'proj_1x1\.(conv|bn)': r'reduce.\1',
@@ -175,10 +175,7 @@ def main() -> None:
     parser.add_argument('target', help='checkpoint to write')
     parser.add_argument('--num-classes', type=int, default=19, help='outputs to keep, the first ones (default: 19)')
     args = parser.parse_args()
-    try:
-        state = torch.load(args.source, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f'{args.source} is no file of plain weights, it was not loaded') from error
+    state = read_checkpoint(args.source)
     try:
         converted, dropped = convert(state, args.num_classes)
     except ValueError as error:

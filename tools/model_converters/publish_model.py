@@ -13,17 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mmengine
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from launch_utils import check_checkpoint_file
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'projects'))
 
 import mgcda
-from mgcda.checkpoint_loading import read_checkpoint
-from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit, weights_of
-from mgcda.files import checkpoint_bytes, remove_temporary_files, write_file
+from mgcda.models.builder import build_model
+from mgcda.utils.checkpoints import checkpoint_bytes, read_checkpoint, weights_of
+from mgcda.utils.configs import read_config
+from mgcda.utils.files import remove_temporary_files, write_file
 
 LEFT_BEHIND = re.compile(r'(^|\.)(train_only|frozen|discriminators?)\.')
 KEPT_META = ('dataset_meta', 'epoch', 'iter', 'experiment_name')
@@ -48,37 +45,26 @@ def publish(checkpoint_path: str, out: str, config: str | None = None) -> Path:
     target = Path(out)
     if target.is_dir():
         raise ValueError(f'{out} is a folder: name the file to write, such as {target / Path(checkpoint_path).name}')
-    if config is not None and not Path(config).is_file():
-        raise FileNotFoundError(f'config {config} does not exist')
-    check_checkpoint_file(checkpoint_path)
+    cfg = None if config is None else read_config(config)
     checkpoint = read_checkpoint(checkpoint_path)
+    weights = weights_of(checkpoint, checkpoint_path)
     meta = checkpoint.get('meta') or {}
     published = dict(
         meta={key: meta[key]
               for key in KEPT_META if key in meta},
-        state_dict=OrderedDict((name, value.detach().clone()) for name, value in weights_of(checkpoint).items()
-                               if not LEFT_BEHIND.search(name)))
+        state_dict=OrderedDict(
+            (name, value.detach().clone()) for name, value in weights.items() if not LEFT_BEHIND.search(name)))
     published['meta'].update(mgcda_version=mgcda.__version__, mmengine_version=mmengine.__version__)
     if 'cfg' in meta:
         published['meta']['cfg'] = meta['cfg']
-    if config is not None:
-        cfg = Config.fromfile(config)
-        published['state_dict'] = keep_deployed(cfg, published)
+    if cfg is not None:
+        deployed = build_model(cfg, checkpoint_path).state_dict()
+        published['state_dict'] = OrderedDict(
+            (name, value) for name, value in published['state_dict'].items() if name in deployed)
         published['meta']['cfg'] = cfg.pretty_text
     if not published['state_dict']:
         raise ValueError(f'{checkpoint_path} holds no weights that inference needs')
     return write(published, target)
-
-
-def keep_deployed(cfg: Config, checkpoint: dict) -> 'OrderedDict[str, Tensor]':
-    """The weights that the deployed model has, once they fit."""
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = MODELS.build(cfg.model)
-    if hasattr(model, 'switch_to_deploy'):
-        model.switch_to_deploy()
-    check_fit(model, checkpoint, TEST_FORGIVEN)
-    own = model.state_dict()
-    return OrderedDict((name, value) for name, value in checkpoint['state_dict'].items() if name in own)
 
 
 def write(checkpoint: dict, target: Path) -> Path:

@@ -10,12 +10,12 @@ import argparse
 import os
 import sys
 
-import torch
 from torch import Tensor
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
-from mgcda.files import checkpoint_bytes, write_file
+from mgcda.utils.checkpoints import checkpoint_bytes, read_checkpoint
+from mgcda.utils.files import write_file
 
 #: Index of the first convolution of each block of SynBoost's VGG16 in mmpretrain's numbering, by ``layer.index``.
 _VGG_BLOCKS = {
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument('source', help='published weights of the dissimilarity network (.pth)')
     parser.add_argument('target', help='checkpoint to write')
     args = parser.parse_args()
-    state = convert(torch.load(args.source, map_location='cpu', weights_only=True))
+    state = convert(read_checkpoint(args.source))
     checkpoint = dict(state_dict=state, meta=dict(source='SynBoost (Di Biase et al., CVPR 2021)'))
     write_file(args.target, checkpoint_bytes(checkpoint))
     print(f'{len(state)} weights -> {args.target}')

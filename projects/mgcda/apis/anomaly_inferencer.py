@@ -20,6 +20,7 @@ from mmseg.structures import SegDataSample
 from mgcda.datasets.transforms.load_image import LoadImage
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
 from mgcda.structures import resize_nearest
+from mgcda.utils.configs import read_config
 from mgcda.visualization import ScoreScaling, blend_heat, check_window, colour_heat, draw_boxes, scaling_of
 from mgcda.visualization.score_scaling import HeatRange
 
@@ -76,9 +77,7 @@ class AnomalyInferencer(BaseInferencer):
                  heat_range: HeatRange = 'auto',
                  amp: bool = False,
                  show_progress: bool = False) -> None:
-        cfg = model.copy() if isinstance(model, Config) else _read_config(os.fspath(model))
-        if cfg_options is not None:
-            cfg.merge_from_dict(cfg_options)
+        cfg = read_config(model, cfg_options)
         self.steps = image_steps(cfg)
         scaling_of(None, 2, heat_range)  # a wrong range is an error before the model is built
         if weights is None:
@@ -311,9 +310,3 @@ class AnomalyInferencer(BaseInferencer):
 def _name_of(image: ImageType, number: int) -> str:
     """Name of the files of an image: that of its file, or the number of an array."""
     return Path(image).stem if isinstance(image, (str, os.PathLike)) else f'{number:08d}'
-
-
-def _read_config(path: str) -> Config:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'config {path} does not exist')
-    return Config.fromfile(path)

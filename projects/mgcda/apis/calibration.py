@@ -11,11 +11,11 @@ from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 
 from mgcda.datasets.anomaly_dataset import AnomalyDataset
-from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.evaluation.fpr_threshold import FPRThreshold
-from mgcda.files import write_file
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 from mgcda.scores.fitting.score_file import fingerprint
+from mgcda.utils.configs import leaf_configs
+from mgcda.utils.files import write_file
 
 from .anomaly_inferencer import AnomalyInferencer, LoadedImage
 from .inference import kind_of

@@ -1,15 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Building models for inference from configs and checkpoints."""
-from typing import Any
-
+"""Models with anomaly scores, and the steps that one's own images pass."""
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.models import BaseSegmentor
-from mmseg.registry import MODELS
 
-from mgcda.datasets.leaf_configs import leaf_configs
-from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit
+from mgcda.models.builder import build_model
+from mgcda.utils.configs import find_pipeline, read_config
 
 #: Steps of a test pipeline that need files which one's own images do not have.
 _FILES_OF_DATA_SETS = ('LoadAnnotations', 'LoadAnomalyAnnotations', 'LoadDissimilarityMaps')
@@ -31,24 +27,13 @@ def init_model(config: str | Config,
     Raises:
         ValueError: The config builds no anomaly segmentor; the checkpoint does not fit it.
     """
-    cfg = Config.fromfile(config) if not isinstance(config, Config) else config.copy()
-    if cfg_options is not None:
-        cfg.merge_from_dict(cfg_options)
+    cfg = read_config(config, cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = MODELS.build(cfg.model)
+    model = build_model(cfg, checkpoint, device)
     if not hasattr(model, 'switch_to_deploy'):
         raise ValueError(f'{type(model).__name__} is no anomaly segmentor: it has no anomaly scores')
-    model.switch_to_deploy()
-    if checkpoint is not None:
-        # Loads the weights, too: keys that the model forgives are known only then.
-        check_fit(model, CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'), TEST_FORGIVEN)
     model.cfg = cfg
-    return model.to(device).eval()
-
-
-def find_pipeline(dataset: dict[str, Any]) -> list[dict] | None:
-    """Pipeline of the config of a data set, or of the first one inside."""
-    return next((leaf['pipeline'] for leaf in leaf_configs(dataset) if leaf.get('pipeline') is not None), None)
+    return model
 
 
 def image_steps(cfg: Config) -> list[dict]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mgcda.files import check_folder, claim_folder, hash_files
+from mgcda.utils.files import check_folder, claim_folder, hash_files
 from mgcda.visualization import check_window
 from mgcda.visualization.score_scaling import HeatRange
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mgcda.evaluation.score_maps import SCORE_DTYPES, write_score_map
-from mgcda.files import write_file, write_png
+from mgcda.utils.files import write_file, write_png
 
 from .anomaly_result import AnomalyResult
 

@@ -6,7 +6,7 @@ from .coco_objects import CocoObjects
 from .composite import CompositeDataset
 from .fishyscapes import FishyscapesDataset
 from .lost_and_found import LostAndFoundDataset
-from .maps import MAP_KINDS, map_file, map_files
+from .maps import map_file, map_files
 from .multi_domain import MultiDomainDataset
 from .negative_images import NegativeImageDataset
 from .randomness import SampleKey, keyed_random
@@ -18,7 +18,7 @@ from .transforms import *
 from .void_class import VoidClassDataset
 
 __all__ = [
-    'MAP_KINDS', 'AnomalyDataset', 'AnomalyMixDataset', 'ClassLabelDataset', 'CocoObjects', 'CompositeDataset',
+    'AnomalyDataset', 'AnomalyMixDataset', 'ClassLabelDataset', 'CocoObjects', 'CompositeDataset',
     'DomainBalancedSampler', 'FishyscapesDataset', 'LostAndFoundDataset', 'MultiDomainDataset', 'NegativeImageDataset',
     'RoadAnomalyDataset', 'SMIYCDataset', 'SampleKey', 'SynBoostDataset', 'VoidClassDataset', 'keyed_random',
     'map_file', 'map_files'

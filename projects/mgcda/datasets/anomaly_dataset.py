@@ -6,8 +6,9 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from mgcda.labels import ANOMALY, ANOMALY_METAINFO, IGNORE, NORMAL
+from mgcda.structures.dissimilarity import MAP_KINDS, check_kinds
 
-from .maps import MAP_KINDS, MAPS_HINT, check_kinds, map_files
+from .maps import MAPS_HINT, map_files
 from .pairing import list_files, listing, pair_by_name, pair_by_order, raise_problem
 from .randomness import SampleKey, keyed_random
 

@@ -1,28 +1,13 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""The dissimilarity maps on disk: their kinds and where their files lie."""
+"""The dissimilarity maps on disk: where their files lie and how large they may be."""
 import os
 from collections.abc import Sequence
 
-#: Kinds of maps in the order of their channels in a dissimilarity sample, after the image.
-MAP_KINDS: tuple[str, ...] = ('synthesis', 'semantic', 'entropy', 'perceptual', 'distance')
-#: Kinds that every dissimilarity network reads; the others are the uncertainty maps, which some do without.
-REQUIRED_KINDS: tuple[str, ...] = MAP_KINDS[:2]
-#: Kinds that one network makes, at its size: the generator, the segmenter.
-_KINDS_OF_ONE_SIZE = (('synthesis', 'perceptual'), ('semantic', 'entropy', 'distance'))
+from mgcda.structures.dissimilarity import KINDS_OF_ONE_SIZE, MAP_KINDS
+
 #: What to do when maps are missing, for error messages.
 MAPS_HINT = ('write the maps of this data set with tools/dataset_converters/make_maps.py and point maps_root at them, '
              'or leave LoadDissimilarityMaps out of the pipeline and let the segmentor compute them')
-
-
-def check_kinds(name: str, kinds: Sequence[str]) -> tuple[str, ...]:
-    """The kinds in the order of their channels.
-
-    Raises:
-        ValueError: an unknown kind, or one that every network reads is missing; the message starts with ``name``.
-    """
-    if not set(REQUIRED_KINDS) <= set(kinds) <= set(MAP_KINDS):
-        raise ValueError(f'{name} must hold {REQUIRED_KINDS} and may hold {MAP_KINDS[2:]}, got {tuple(kinds)}')
-    return tuple(kind for kind in MAP_KINDS if kind in kinds)
 
 
 def size_problems(sizes: dict[str, tuple[int, int]], paths: dict[str, str]) -> list[str]:
@@ -35,7 +20,7 @@ def size_problems(sizes: dict[str, tuple[int, int]], paths: dict[str, str]) -> l
         paths: their files.
     """
     problems = []
-    for kinds in _KINDS_OF_ONE_SIZE:
+    for kinds in KINDS_OF_ONE_SIZE:
         first, *others = [kind for kind in kinds if kind in sizes] or [None]
         for kind in others:
             if sizes[kind] != sizes[first]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from mmseg.registry import DATASETS
 
+from mgcda.structures import MAP_KINDS
+
 from .anomaly_dataset import AnomalyDataset
-from .maps import MAP_KINDS
 from .pairing import list_files, pair_by_order
 
 _MAP_FOLDERS = dict(zip(MAP_KINDS, ('synthesis', 'semantic', 'entropy', 'mae_features', 'logit_distance')))

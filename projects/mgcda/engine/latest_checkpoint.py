@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mgcda.checkpoint_loading import UnsafeCheckpoint, read_checkpoint
+from mgcda.utils.checkpoints import UnsafeCheckpoint, read_checkpoint
 
 #: File that names the last checkpoint of a training.
 POINTER = 'last_checkpoint'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mgcda.files import remove_temporary_files
-from mgcda.folder_lock import FolderInUse, FolderLock, NoLocks
+from mgcda.utils.files import remove_temporary_files
+from mgcda.utils.folder_lock import FolderInUse, FolderLock, NoLocks
 
 LOCK_FILE = '.training.lock'
 #: The locks of this process: folders may be held again by what runs in it.

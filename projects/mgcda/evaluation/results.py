@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mgcda.files import write_file
+from mgcda.utils.files import write_file
 
 #: Version of the layout of the file.
 FORMAT = 1

@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn import functional as F
 
-from mgcda.files import write_file
+from mgcda.utils.files import write_file
 
 from .components import ComponentCurve
 from .curves import PixelCurve

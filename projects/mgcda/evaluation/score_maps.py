@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgcda.files import write_file
 from mgcda.labels import IGNORE
+from mgcda.utils.files import write_file
 
 SCORE_DTYPES = ('float32', 'float16')
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mgcda.files import write_file
+from mgcda.utils.files import write_file
 
 from .score_files import SMIYC_KEY
 

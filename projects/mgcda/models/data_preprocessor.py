@@ -7,29 +7,23 @@ from mmengine.model import BaseDataPreprocessor
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .layers import one_hot_labels
-
-#: Mean and standard deviation of ImageNet's R, G and B in 0..255.
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-#: Channels of a packed dissimilarity sample: image, synthesis, semantic map, three uncertainty maps.
-NUM_CHANNELS = 10
+from mgcda.structures.dissimilarity import (
+    IMAGE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NUM_CHANNELS,
+    SEMANTIC,
+    SYNTHESIS,
+    UNCERTAINTY,
+    UNCERTAINTY_SCALE,
+)
 
 
 @MODELS.register_module()
 class DissimilarityDataPreProcessor(BaseDataPreprocessor):
-    """Turn packed uint8 samples into the network's input.
+    """Turn packed uint8 samples into the network's input, whose channels :mod:`mgcda.structures.dissimilarity` lists.
 
-    ======== ============== ==========================================================
-    channels packed (uint8) network (float32)
-    ======== ============== ==========================================================
-    0-2      image, BGR     RGB, ``(x - mean) / std``
-    3-5      synthesis, BGR the same
-    6        train ids      as it is, 255 = unknown
-    7-9      maps, 0..255   entropy, perceptual and distance in [0, 1]
-    ======== ============== ==========================================================
-
-    Samples without maps have channels 0-2 only; the segmentor makes the rest online.
+    Samples without maps have the image's channels only; the segmentor makes the rest online.
 
     Args:
         mean (Sequence[float]): Mean of R, G and B in 0..255. Defaults to ImageNet's.
@@ -62,9 +56,10 @@ class DissimilarityDataPreProcessor(BaseDataPreprocessor):
             raise ValueError(f'inputs must have 3 or {NUM_CHANNELS} channels (see PackDissimilarityInputs), got '
                              f'{num_channels}')
         inputs = inputs.float()
-        parts = [self.normalise(inputs[:, 0:3])]
+        parts = [self.normalise(inputs[:, IMAGE])]
         if num_channels == NUM_CHANNELS:
-            parts += [self.normalise(inputs[:, 3:6]), inputs[:, 6:7], inputs[:, 7:] / 255]
+            parts += [self.normalise(inputs[:, SYNTHESIS]), inputs[:, SEMANTIC]]
+            parts.append(inputs[:, UNCERTAINTY] / UNCERTAINTY_SCALE)
         return dict(inputs=torch.cat(parts, dim=1), data_samples=data.get('data_samples'))
 
     def normalise(self, bgr: Tensor) -> Tensor:
@@ -74,14 +69,3 @@ class DissimilarityDataPreProcessor(BaseDataPreprocessor):
     def denormalise(self, rgb: Tensor) -> Tensor:
         """Inverse of :meth:`normalise`."""
         return (rgb * self.std + self.mean).flip(1)
-
-
-def split_channels(inputs: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Split the network's input (N, 10, H, W) by content.
-
-    Returns:
-        tuple: image (N, 3, H, W), synthesis (N, 3, H, W), one-hot semantic map (N, num_classes, H, W), all zeros where
-        the class is unknown, and uncertainty maps (N, 3, H, W).
-    """
-    one_hot = one_hot_labels(inputs[:, 6:7].long(), num_classes).to(inputs.dtype)
-    return inputs[:, 0:3], inputs[:, 3:6], one_hot, inputs[:, 7:10]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from mgcda.labels import UNKNOWN_TRAIN_ID
 from mgcda.scores import entropy, margin
 from mgcda.structures import resize_images, resize_nearest
+from mgcda.structures.dissimilarity import IMAGENET_MEAN, IMAGENET_STD
 
-from .data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from .network_loading import load_network
+from .builder import load_network
 
 NORMALISATIONS = ('image', 'absolute')
 INTERPOLATIONS = ('bicubic', 'bilinear')

@@ -7,15 +7,13 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch import Tensor, nn
 
+from mgcda.structures.dissimilarity import NUM_CHANNELS, UNCERTAINTY, UNCERTAINTY_KINDS
+
 from .base import Score
 from .logits import logit_margin
 
-#: Channels of the network's inputs, of which :data:`UNCERTAINTY` are its maps of entropy, perceptual and distance.
-NUM_CHANNELS = 10
-UNCERTAINTY = slice(7, 10)
-
 #: What is mixed, in the order of the weights: the network's probability, then the uncertainty maps of its inputs.
-MIXED = ('probability', 'entropy', 'perceptual', 'distance')
+MIXED = ('probability', *UNCERTAINTY_KINDS)
 
 
 @FUNCTIONS.register_module()

@@ -22,9 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .dissimilarity import UNCERTAINTY_KINDS
+
 RESAMPLINGS = ('smooth', 'nearest')
 #: Maps that are interpolated; all fields but these and the image hold classes.
-_SMOOTH_MAPS = ('synthesis', 'entropy', 'perceptual', 'distance')
+_SMOOTH_MAPS = ('synthesis', *UNCERTAINTY_KINDS)
 _Array = TypeVar('_Array', np.ndarray, Tensor)
 
 

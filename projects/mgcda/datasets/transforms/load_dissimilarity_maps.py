@@ -7,9 +7,10 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
 from mgcda.labels import NUM_CITYSCAPES_CLASSES, UNKNOWN_TRAIN_ID
+from mgcda.structures.dissimilarity import MAP_KINDS, check_kinds
 
 from ..image_io import read_image, read_plane
-from ..maps import MAP_KINDS, MAPS_HINT, check_kinds, size_problems
+from ..maps import MAPS_HINT, size_problems
 
 
 def read_map(kind: str, path: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 
-from ..maps import MAP_KINDS
+from mgcda.structures import MAP_KINDS
 
 
 @TRANSFORMS.register_module()

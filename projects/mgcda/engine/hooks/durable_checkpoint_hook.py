@@ -12,8 +12,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
-from mgcda.checkpoint_loading import read_checkpoint
-from mgcda.files import checkpoint_bytes, replacing, write_file
+from mgcda.utils.checkpoints import checkpoint_bytes, read_checkpoint
+from mgcda.utils.files import replacing, write_file
 
 from ..latest_checkpoint import POINTER, find_latest_checkpoint
 from ..training_lock import hold_training_folder, release_training_folder

@@ -5,7 +5,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import OptMultiConfig
 from torch import Tensor, nn
 
-from mgcda.models.layers import one_hot_labels
+from mgcda.structures import one_hot_labels
 
 
 class ResidualBlock(BaseModule):

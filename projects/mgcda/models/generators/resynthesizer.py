@@ -8,7 +8,7 @@ from mmseg.utils import ConfigType, OptConfigType, OptMultiConfig, OptSampleList
 from torch import Tensor
 from torch.func import functional_call
 
-from mgcda.models.layers import one_hot_labels
+from mgcda.structures import one_hot_labels
 
 
 @MODELS.register_module()

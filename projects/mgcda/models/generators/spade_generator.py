@@ -8,7 +8,8 @@ from mmseg.utils import OptMultiConfig
 from torch import Tensor
 from torch.nn.utils.parametrizations import spectral_norm as add_spectral_norm
 
-from mgcda.models.layers import SPADE, one_hot_labels
+from mgcda.models.layers import SPADE
+from mgcda.structures import one_hot_labels
 
 
 class SPADEResBlock(BaseModule):

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptMultiConfig
 from torch import Tensor
 
-from ..data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from mgcda.structures.dissimilarity import IMAGENET_MEAN, IMAGENET_STD
 
 DiscriminatorOutputs = Sequence[Sequence[Tensor]]
 

@@ -7,9 +7,10 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptConfigType, OptSampleList, SampleList
 from torch import Tensor
 
-from mgcda.structures import check_resampling, resize_field, resize_nearest
+from mgcda.structures import UNCERTAINTY_KINDS, check_resampling, resize_field, resize_nearest
+from mgcda.structures.dissimilarity import NUM_CHANNELS, split_channels
 
-from ..data_preprocessor import NUM_CHANNELS, DissimilarityDataPreProcessor, split_channels
+from ..data_preprocessor import DissimilarityDataPreProcessor
 from ..decode_heads.dissimilarity_head import DissimilarityFeatures
 from .anomaly_segmentor import AnomalySegmentor
 
@@ -87,7 +88,7 @@ class DissimilaritySegmentor(AnomalySegmentor):
         inputs = resize_field('img', inputs, size, self.resampling)
         synthesis = self.data_preprocessor.normalise(maps['synthesis'])
         semantic = maps['semantic'].to(inputs.dtype)
-        uncertainty = [maps.get(kind, torch.zeros_like(semantic)) for kind in ('entropy', 'perceptual', 'distance')]
+        uncertainty = [maps.get(kind, torch.zeros_like(semantic)) for kind in UNCERTAINTY_KINDS]
         return torch.cat([inputs, synthesis, semantic, *uncertainty], dim=1)
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:

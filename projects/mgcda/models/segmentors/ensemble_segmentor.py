@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType
 from torch import Tensor
 
-from ..network_loading import load_network
+from ..builder import load_network
 from .averaged_segmentor import AveragedMixin
 
 
@@ -32,7 +32,7 @@ class EnsembleMixin(AveragedMixin):
             raise ValueError('members must name at least one more network, as dict(config=..., checkpoint=...)')
         networks = []
         for index, cfg in enumerate(members):
-            network = load_network(cfg, f'members[{index}]').eval().requires_grad_(False)
+            network = load_network(cfg, f'members[{index}]').requires_grad_(False)
             self._check_alike(network, f'members[{index}]')
             networks.append(network)
         # A tuple, not a child: its weights stay out of the checkpoint, and train() does not reach it.

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgcda.files import checkpoint_bytes, write_file
+from mgcda.utils.checkpoints import checkpoint_bytes
+from mgcda.utils.files import write_file
 
 FORMAT = 'mgcda fitted score 1'
 KEYS = dict(format=str, type=str, settings=dict, classes=list, config=str, fingerprint=str, num_images=int, state=dict)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgcda.files import check_folder, checkpoint_bytes, claim_folder, hash_files, write_file
+from mgcda.utils.checkpoints import checkpoint_bytes
+from mgcda.utils.files import check_folder, claim_folder, hash_files, write_file
 
 
 def test_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 """Writing files so that none is ever found half-written."""
 import errno
 import hashlib
-import io
 import json
 import os
 import re
@@ -13,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 #: Names that :func:`replacing` gives, of the file ``name``.
 _TEMPORARY = re.compile(r'\.(?P<name>.+)\.(?P<pid>\d+)\.tmp')
@@ -177,15 +175,13 @@ def hash_files(config: Any) -> dict[str, str]:
         return {file: digest for entry in config for file, digest in hash_files(entry).items()}
     if not isinstance(config, str) or config.endswith('.py') or not os.path.isfile(config):
         return {}
+    return {config: sha256_of(config)[:16]}
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(config, 'rb') as file:
+    with open(path, 'rb') as file:
         for block in iter(lambda: file.read(1 << 20), b''):
             digest.update(block)
-    return {config: digest.hexdigest()[:16]}
-
-
-def checkpoint_bytes(checkpoint: dict) -> bytes:
-    """Content of the file that ``torch.save`` writes; the same checkpoint always gives the same bytes."""
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer)
-    return buffer.getvalue()
+    return digest.hexdigest()

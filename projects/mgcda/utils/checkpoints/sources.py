@@ -3,16 +3,13 @@
 
 mmengine hands addresses to a loader that runs whatever code a file holds. :func:`register_loaders` replaces its loaders
 of all schemes by the ones here, also for what mmengine, MMSegmentation and MMPreTrain load by themselves, such as
-``init_cfg=dict(type='Pretrained', ...)``. What is read are weights, and the few types of
-:mod:`mgcda.checkpoint_safety`.
+``init_cfg=dict(type='Pretrained', ...)``.
 """
 import fcntl
-import hashlib
 import io
 import os
-import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,93 +22,8 @@ from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from .files import replacing
-
-#: The hash that OpenMMLab and PyTorch append to names: the first digits of the SHA-256 of the file.
-_HASH = re.compile(r'-([0-9a-f]{8})\.pth$')
-_DATE = re.compile(r'20\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
-MapLocation = str | torch.device | Callable | None
-
-
-class UnsafeCheckpoint(ValueError):
-    """A file that holds objects which could run code when they are loaded."""
-
-
-def read_checkpoint(path: str | Path,
-                    map_location: MapLocation = 'cpu',
-                    name: str | None = None,
-                    mmap: bool = False) -> Any:
-    """Load a local file, weights and plain values only; a hash in its name is checked.
-
-    Args:
-        path: The file.
-        map_location: As of ``torch.load``.
-        name: What errors call the file, such as the address that it is from. Defaults to its path.
-        mmap: Leave tensors on the disk until they are used, where the format of the file allows it.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no checkpoint, is damaged, or is not the file that the hash in its name belongs to.
-        UnsafeCheckpoint: It holds objects that could run code. A ValueError, too.
-    """
-    path = Path(path).expanduser()
-    name = str(name or path)
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
-    check_hash(path, name)
-    if mmap:
-        try:
-            return _load(path, map_location, name, mmap=True)
-        except _NotMapped:  # the format before PyTorch 1.6
-            pass
-    return _load(path, map_location, name)
-
-
-class _NotMapped(Exception):
-    pass
-
-
-def _load(file: Path | io.BytesIO, map_location: MapLocation, name: str, mmap: bool = False) -> Any:
-    try:
-        return torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
-    except Exception as error:  # torch raises errors of many types for files of other kinds
-        lines = [line.strip() for line in str(error).strip().splitlines()]
-        if mmap and isinstance(error, RuntimeError) and 'mmap' in str(error):
-            raise _NotMapped from None
-        culprit = next((line for line in lines if 'GLOBAL' in line or 'the checkpoint asks for' in line), None)
-        detail = f'({type(error).__name__}: {culprit or (lines or [""])[0]})'
-    if culprit is not None:
-        raise UnsafeCheckpoint(f'{name} is refused: it holds objects that could run code {detail}')
-    raise ValueError(f'{name} is not a checkpoint, or is damaged {detail}')
-
-
-def expected_hash(name: str) -> str | None:
-    """First 8 digits of the SHA-256 that a file of this name must have; None where the name tells none.
-
-    Eight digits that make a date, as in 'model-20240131.pth', are taken for one.
-    """
-    match = _HASH.search(name)
-    return match[1] if match and not _DATE.fullmatch(match[1]) else None
-
-
-def check_hash(path: Path, name: str, file_name: str | None = None) -> None:
-    """Compare the content of a file with the hash that its name, or ``file_name``, ends in.
-
-    Raises:
-        ValueError: They differ.
-    """
-    expected = expected_hash(file_name or path.name)
-    if expected is None:
-        return
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    if not digest.hexdigest().startswith(expected):
-        raise ValueError(f'{name} is damaged or is another file: its SHA-256 begins with {digest.hexdigest()[:8]}, its '
-                         f'name says {expected}. Remove it and get it again, or rename it if the name means something '
-                         'else')
-
+from ..files import replacing
+from .reading import MapLocation, check_hash, load_safely, read_checkpoint, weights_of
 
 # Loaders of the schemes. mmengine logs their names without 'load_from_'.
 
@@ -175,7 +87,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 def load_from_ceph(filename: str, map_location: MapLocation = None, backend: str = 'petrel') -> Any:
     """Load from an object store, through mmengine's backend of it."""
     content = get_file_backend(filename, backend_args={'backend': backend}).get(filename)
-    return _load(io.BytesIO(content), map_location, filename)
+    return load_safely(io.BytesIO(content), map_location, filename)
 
 
 def load_from_pavi(filename: str, map_location: MapLocation = None) -> Any:
@@ -230,6 +142,22 @@ _SCHEMES = {
     load_from_openmmlab: ('open-mmlab://', 'openmmlab://'),
     load_from_mmcls: ('mmcls://', )
 }
+
+
+def load_checkpoint(filename: str) -> Any:
+    """Load from a file, an address or whatever else mmengine knows, onto the CPU."""
+    return CheckpointLoader.load_checkpoint(filename, map_location='cpu')
+
+
+def check_checkpoint_file(filename: str) -> None:
+    """Refuse a local file that is missing, is no checkpoint, or asks to run code. Remote ones are checked when loaded.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: As of :func:`read_checkpoint`, or it holds no weights.
+    """
+    if '://' not in filename:
+        weights_of(read_checkpoint(filename, mmap=True), filename)
 
 
 def register_loaders() -> None:

@@ -12,7 +12,14 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 import mgcda  # noqa: F401
-from mgcda.checkpoint_safety import HISTORY_METHODS, _empty_array, _history_method, _no_bytes, _number, _plain_dtype
+from mgcda.utils.checkpoints.safe_types import (
+    HISTORY_METHODS,
+    _empty_array,
+    _history_method,
+    _no_bytes,
+    _number,
+    _plain_dtype,
+)
 
 
 class Call:

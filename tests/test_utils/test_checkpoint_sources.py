@@ -19,10 +19,11 @@ from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint, _load
 from mmseg.registry import MODELS
 from tiny_components import ROOT, build_tiny_model, write_tiny_run
 
-from mgcda import checkpoint_loading
 from mgcda.apis import AnomalyInferencer
-from mgcda.checkpoint_loading import UnsafeCheckpoint, expected_hash, load_from_http, read_checkpoint
-from mgcda.models.network_loading import load_network
+from mgcda.models.builder import load_network
+from mgcda.utils.checkpoints import UnsafeCheckpoint, read_checkpoint, sources
+from mgcda.utils.checkpoints.reading import expected_hash
+from mgcda.utils.checkpoints.sources import load_from_http
 
 REFUSED = r'evil\.pth is refused: it holds objects that could run code .*posix\.system'
 WEIGHTS = dict(state_dict=dict(weight=torch.arange(6.)))
@@ -105,7 +106,7 @@ class TestCraftedFilesAtAnAddress:
             AnomalyInferencer(cfg, web.evil)
 
     def test_frozen_networks(self, web, tool) -> None:
-        with pytest.raises(ValueError, match=r'frozen\.segmenter\.checkpoint: .*' + REFUSED):
+        with pytest.raises(ValueError, match=r'frozen\.segmenter: .*' + REFUSED):
             load_network(dict(config='tiny.py', checkpoint=web.evil), 'frozen.segmenter')
 
     @pytest.mark.parametrize('prefix', [dict(), dict(prefix='backbone.')])
@@ -151,13 +152,13 @@ class TestCraftedFilesAtAnAddress:
 def test_no_scheme_of_mmengine_is_left_out() -> None:
     assert len(CheckpointLoader._schemes) >= 11
     for scheme, loader in CheckpointLoader._schemes.items():
-        assert loader.__module__ == checkpoint_loading.__name__, scheme
+        assert loader.__module__ == sources.__name__, scheme
 
 
 def test_object_stores(tmp_path, monkeypatch) -> None:
     write_crafted(tmp_path / 'evil.pth', tmp_path / 'mark')
     backend = SimpleNamespace(get=lambda name: (tmp_path / name.split('/')[-1]).read_bytes())
-    monkeypatch.setattr(checkpoint_loading, 'get_file_backend', lambda *args, **kwargs: backend)
+    monkeypatch.setattr(sources, 'get_file_backend', lambda *args, **kwargs: backend)
     with pytest.raises(UnsafeCheckpoint, match='s3://a/' + REFUSED):
         CheckpointLoader.load_checkpoint('cluster:s3://a/evil.pth')
     torch.save(WEIGHTS, tmp_path / 'good.pth')
