@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT / 'projects'))
 from mgcda.apis.inference import find_pipeline
 from mgcda.datasets.official import official_num_images
 from mgcda.evaluation.results import read_results
-from mgcda.evaluation.score_files import find_scores, read_scores
-from mgcda.evaluation.submission_smiyc import (
+from mgcda.evaluation.score_maps import find_scores, read_scores
+from mgcda.evaluation.submissions.smiyc import (
     FOLDER,
     IMAGE_ENDING,
     SET_OF_BENCHMARK,

@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 
 from mgcda.datasets.anomaly_dataset import AnomalyDataset
 from mgcda.datasets.leaf_configs import leaf_configs
-from mgcda.evaluation.fpr_threshold import FPRThreshold
+from mgcda.evaluation.curves import FPRThreshold
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 
 from .anomaly_inferencer import AnomalyInferencer, ImageType, LoadedImage

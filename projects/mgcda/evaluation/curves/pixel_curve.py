@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Pixel curves pooled over a data set, without any framework around them."""
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgcda.evaluation import PixelCurve
-from mgcda.evaluation.submission_smiyc import (
+from mgcda.evaluation.submissions.smiyc import (
     RankMap,
     check_frames,
     check_smiyc,

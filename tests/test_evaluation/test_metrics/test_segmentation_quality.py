@@ -13,8 +13,8 @@ from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
 from mgcda.evaluation import AnomalyMetric
+from mgcda.evaluation.metrics.segmentation_quality import SegmentationQuality
 from mgcda.evaluation.results import read_results
-from mgcda.evaluation.segmentation_quality import SegmentationQuality
 
 CLASSES = ('road', 'pole', 'sky', 'train', 'car')
 #: Neither labels nor predictions have the class `train`, and no label has the class `sky`.

@@ -21,8 +21,8 @@ from mmseg.structures import SegDataSample
 from torch.utils.data import Dataset
 
 from mgcda.evaluation import AnomalyMetric, ComponentCurve, PixelCurve
+from mgcda.evaluation.metrics.score_evaluation import on_main
 from mgcda.evaluation.results import read_results
-from mgcda.evaluation.score_evaluation import on_main
 
 
 def make_sample(index, dataset_name='RoadAnomaly', size=(6, 8)):

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mgcda.evaluation.fpr_threshold import FPRThreshold
+from mgcda.evaluation.curves import FPRThreshold
 
 
 def of(*parts: np.ndarray) -> FPRThreshold:

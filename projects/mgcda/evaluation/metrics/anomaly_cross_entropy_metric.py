@@ -15,24 +15,25 @@ from .anomaly_metric import DEFAULT_DATASET_NAME
 KEY = 'cross_entropy'
 
 
-@METRICS.register_module()
-class AnomalyLoss(BaseMetric):
+@METRICS.register_module(name=['AnomalyCrossEntropyMetric', 'AnomalyLoss'])
+class AnomalyCrossEntropyMetric(BaseMetric):
     r"""Cross-entropy of the logit margin on test images, for schedules and checkpoints that follow a validation loss.
 
     With the margin :math:`m` of the anomaly logit over the normal one and the class weights :math:`w_0, w_1`, an image
-    has the loss
+    has the value
 
     .. math:: \frac{\sum_p w_{y_p} \ln(1 + e^{-(2 y_p - 1) m_p})}{\sum_p w_{y_p}}
 
     over the pixels p with label 0 or 1, which is the cross-entropy of a binary segmentor at the original image size.
     Results are means over the images of each benchmark, keyed ``FS_Static/cross_entropy``. Images without such pixels,
-    and those whose labels are classes, do not count. Goes beside :class:`AnomalyMetric`, which checks the samples.
+    and those whose labels are classes, do not count. Use together with :class:`AnomalyMetric`, which validates samples.
+    ``AnomalyLoss``, its former name, is registered too.
 
     Args:
-        class_weight (Sequence[float]): Weights of normal and anomaly. Defaults to (1, 1).
-        score (str, optional): Name of the margin among several scores, 'logit_margin'. None: the model has one score,
-            which is the margin. Defaults to None.
-        prefix (str, optional): Put in front of all keys.
+        class_weight: Weights of normal and anomaly.
+        score: Name of the margin among several scores, 'logit_margin'. None: the model has one score, which is the
+            margin.
+        prefix: Put in front of all keys.
 
     Raises:
         ValueError: If there are not two weights, or they are not positive; if a sample lacks the score or its labels,
@@ -78,12 +79,13 @@ class AnomalyLoss(BaseMetric):
         return self.compute_metrics([(*key, value) for key, value in sorted(rows.items())])
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Means of rows (benchmark, image, loss), by benchmark."""
+        """Means of rows (benchmark, image, value), by benchmark."""
         if not results:
-            raise ValueError('no image has pixels of known labels: there is no loss')
-        names = dict.fromkeys(name for name, _, _ in results)
-        losses = {name: [loss for other, _, loss in results if other == name] for name in names}
+            raise ValueError('no image has pixels of known labels: there is no cross-entropy')
+        by_name: dict[str, list[float]] = {}
+        for name, _, value in results:
+            by_name.setdefault(name, []).append(value)
         return {
             '/'.join(filter(None, (self.prefix, name, KEY))): sum(values) / len(values)
-            for name, values in losses.items()
+            for name, values in by_name.items()
         }

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""The validation loss against torch's cross-entropy of two classes."""
+"""The cross-entropy of the margin against torch's cross-entropy of two classes."""
 import numpy as np
 import pytest
 import torch
@@ -23,7 +23,7 @@ def random_pair(seed, values=(0, 1, 255)):
 
 @pytest.mark.parametrize('weights', [(1.0, 1.0), (1.548, 8.039)])
 def test_it_is_the_mean_cross_entropy_of_the_images_of_a_benchmark(weights):
-    metric = METRICS.build(dict(type='AnomalyLoss', class_weight=weights))
+    metric = METRICS.build(dict(type='AnomalyCrossEntropyMetric', class_weight=weights))
     pairs = [random_pair(seed) for seed in range(4)]
     pairs[3] = random_pair(3, values=(0, 255))  # no anomaly
     for i, (logits, label) in enumerate(pairs):
@@ -43,7 +43,7 @@ def test_it_is_the_mean_cross_entropy_of_the_images_of_a_benchmark(weights):
 
 
 def test_extreme_margins_give_a_finite_loss():
-    metric = METRICS.build(dict(type='AnomalyLoss'))
+    metric = METRICS.build(dict(type='AnomalyCrossEntropyMetric'))
     logits = torch.tensor([[-500.0, 500.0]]).repeat(1, 2).view(1, 1, 4)
     metric.process(None, [sample(torch.cat([torch.zeros_like(logits), logits]), torch.tensor([[1, 1, 0, 0]]))])
     assert metric.evaluate(1) == {'One/cross_entropy': pytest.approx(250)}
@@ -51,9 +51,9 @@ def test_extreme_margins_give_a_finite_loss():
 
 def test_the_named_score_is_the_margin():
     logits, label = random_pair(0)
-    one = METRICS.build(dict(type='AnomalyLoss'))
+    one = METRICS.build(dict(type='AnomalyLoss'))  # the former name
     one.process(None, [sample(logits, label)])
-    two = METRICS.build(dict(type='AnomalyLoss', score='logit_margin', prefix='val'))
+    two = METRICS.build(dict(type='AnomalyCrossEntropyMetric', score='logit_margin', prefix='val'))
     several = sample(logits, label, score_names=('other', 'logit_margin'))
     several['anomaly_scores']['data'] = torch.cat([torch.rand(1, 6, 9), several['anomaly_scores']['data']])
     two.process(None, [several])
@@ -61,7 +61,7 @@ def test_the_named_score_is_the_margin():
 
 
 def test_samples_of_no_named_benchmark():
-    metric, nameless = METRICS.build(dict(type='AnomalyLoss')), sample(*random_pair(0))
+    metric, nameless = METRICS.build(dict(type='AnomalyCrossEntropyMetric')), sample(*random_pair(0))
     del nameless['dataset_name']
     metric.process(None, [nameless])
     assert list(metric.evaluate(1)) == ['anomaly/cross_entropy']
@@ -70,8 +70,8 @@ def test_samples_of_no_named_benchmark():
 def test_what_is_wrong_is_named():
     for weights in ((1, ), (1, 0)):
         with pytest.raises(ValueError, match='two positive numbers'):
-            METRICS.build(dict(type='AnomalyLoss', class_weight=weights))
-    metric = METRICS.build(dict(type='AnomalyLoss', score='logit_margin'))
+            METRICS.build(dict(type='AnomalyCrossEntropyMetric', class_weight=weights))
+    metric = METRICS.build(dict(type='AnomalyCrossEntropyMetric', score='logit_margin'))
     with pytest.raises(ValueError, match="a: .*not the score 'logit_margin'"):
         metric.process(None, [sample(*random_pair(0))])
     without = sample(*random_pair(0), score_names=('logit_margin', ))

@@ -16,7 +16,7 @@ import numpy as np
 
 from mgcda.files import write_file
 
-from .score_files import SMIYC_KEY
+from ..score_maps import SMIYC_KEY
 
 FOLDER = 'anomaly_p'
 IMAGE_ENDING = '_leftImg8bit'

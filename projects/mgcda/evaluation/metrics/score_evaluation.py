@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from mgcda.files import write_file
 
-from .components import ComponentCurve
-from .curves import PixelCurve
-from .results import write_results
-from .score_maps import KeptFrames, ScoreMapFolder
+from ..curves import ComponentCurve, PixelCurve
+from ..results import write_results
+from ..score_maps import ScoreMapFolder
+from .kept_frames import KeptFrames
 
 #: Least sizes, in pixels, of predicted and of ground-truth components: those of SegmentMeIfYouCan's anomaly track ...
 ANOMALY_TRACK = dict(min_pred_area=500, min_gt_area=100)

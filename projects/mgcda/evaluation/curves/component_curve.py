@@ -1,5 +1,4 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Component metrics pooled over a data set, without any framework around them."""
 import math
 from numbers import Integral, Real
 

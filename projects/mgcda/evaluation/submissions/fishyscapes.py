@@ -12,7 +12,7 @@ from PIL import Image
 
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
 
-from .score_files import read_scores
+from ..score_maps import read_scores
 
 _IMAGE_NAME = re.compile(r'(\d{4})_.*\.png')
 ANOMALY_ENDING, SEGMENTATION_ENDING = '_anomaly.npy', '_segmentation.npy'

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from mgcda.evaluation import PixelCurve
-from mgcda.evaluation.operating_points import Steps, summarise
+from mgcda.evaluation.curves.operating_points import Steps, summarise
 from mgcda.scores import build_score
 
 modes = pytest.mark.parametrize('mode', ['streaming', 'exact'])

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mgcda.evaluation.submission_fishyscapes import check_fishyscapes, find_inputs
+from mgcda.evaluation.submissions.fishyscapes import check_fishyscapes, find_inputs
 
 
 @pytest.fixture

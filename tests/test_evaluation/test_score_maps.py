@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgcda.evaluation.score_files import find_scores, read_scores
+from mgcda.evaluation.score_maps import find_scores, read_scores
 
 SCORES = np.random.default_rng(0).normal(size=(5, 7)) * 100
 
