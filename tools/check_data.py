@@ -25,12 +25,11 @@ from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from launch_utils import read_config
-
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
 from mgcda.datasets import CocoObjects
 from mgcda.datasets.file_checks import SampleReport, check_object_image, check_sample
 from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.engine.launch import read_config
 from mgcda.labels import ANOMALY, CITYSCAPES_TRAIN_LABEL_IDS, CITYSCAPES_VOID_LABEL_IDS, IGNORE, NORMAL, OUTLIER
 
 SPLITS = ('train', 'val', 'test')

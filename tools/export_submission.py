@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from launch_utils import read_config
 from mmengine.config import Config, DictAction
 from mmengine.utils import ProgressBar
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'projects'))
-
 from mgcda.apis.inference import find_pipeline
 from mgcda.datasets.official import official_num_images
+from mgcda.engine.launch import read_config
 from mgcda.evaluation.results import read_results
 from mgcda.evaluation.score_maps import find_scores, read_scores
 from mgcda.evaluation.submissions.smiyc import (

@@ -14,18 +14,11 @@ import hashlib
 import json
 import os
 import os.path as osp
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from launch_utils import (
-    add_common_arguments,
-    check_checkpoint_file,
-    export_local_rank,
-    load_config,
-    start_processes,
-    stop_processes,
-)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
@@ -36,9 +29,18 @@ from mmseg.registry import DATASETS, MODELS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
 from mgcda.apis.inference import find_pipeline
 from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit
+from mgcda.engine.launch import (
+    add_common_arguments,
+    check_checkpoint_file,
+    export_local_rank,
+    load_config,
+    start_processes,
+    stop_processes,
+)
 from mgcda.files import checkpoint_bytes, write_file
 from mgcda.models import FittedScore, ScoreFitter
 from mgcda.models.fitted_scores.score_file import class_names, fingerprint, write_fitted

@@ -11,6 +11,7 @@ a webcam. A run that was interrupted goes on where it stopped: images whose resu
 """
 import argparse
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,10 +19,10 @@ from glob import glob, has_magic
 from typing import Any, NamedTuple
 
 import numpy as np
-from launch_utils import check_checkpoint_file, read_config
 from mmengine.config import Config, DictAction
 from mmengine.utils import ProgressBar
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
 from mgcda.apis import AnomalyInferencer, AnomalyResult, Calibration, calibrate
 from mgcda.apis.anomaly_inferencer import SUFFIXES
 from mgcda.apis.result_folder import KINDS, ResultFolder
@@ -29,6 +30,7 @@ from mgcda.apis.threshold_file import check_threshold, read_threshold, write_thr
 from mgcda.apis.video import VideoFile, check_video, read_frames
 from mgcda.datasets.image_io import check_complete, read_bytes
 from mgcda.datasets.pairing import list_files
+from mgcda.engine.launch import check_checkpoint_file, read_config
 from mgcda.files import check_folder, claim_folder, hash_files
 from mgcda.visualization import check_window, scaling_of, show_image
 

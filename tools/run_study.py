@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
 from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study
 
 from mgcda.evaluation.results import PARTS, read_results

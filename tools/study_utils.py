@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import launch_utils
 from mmengine.config import Config, DictAction
 
+from mgcda.engine import launch
 from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 from mgcda.files import remove_temporary_files, write_file
 from mgcda.folder_lock import FolderInUse, FolderLock
@@ -224,7 +224,7 @@ def tool(path: str) -> str:
 def read_config(path: str, options: dict | None, where: str) -> Config:
     """The config as the tools read it, with the place in the study in its errors."""
     try:
-        return launch_utils.read_config(path, options)
+        return launch.read_config(path, options)
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f'{where}: {error}') from error
 

@@ -18,6 +18,7 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from tiny_components import ROOT, build_tiny_model, write_tiny_run
 
 from mgcda.datasets import AnomalyDataset
+from mgcda.engine.launch import check_keys
 
 TINY = ['train_cfg.max_epochs=1']
 
@@ -178,7 +179,7 @@ class TestArguments:
         if not stock.is_file():
             pytest.skip('this installation of MMSegmentation has no tools')
         flags = set(re.findall(r"'(--[\w-]+)'", stock.read_text()))
-        sources = (ROOT / f'tools/{tool}.py').read_text() + (ROOT / 'tools/launch_utils.py').read_text()
+        sources = (ROOT / f'tools/{tool}.py').read_text() + (ROOT / 'projects/mgcda/engine/launch.py').read_text()
         assert len(flags) > 5 and flags <= set(re.findall(r"'(--[\w-]+)'", sources))
 
     @pytest.mark.parametrize('script, arguments', [('dist_train.sh', ['config.py']),
@@ -293,8 +294,7 @@ class TestBadInput:
             run.train()
         assert not run.work.exists()
 
-    def test_names_of_variables_in_stock_configs_are_no_misspelt_keys(self, load_tool) -> None:
-        from launch_utils import check_keys
+    def test_names_of_variables_in_stock_configs_are_no_misspelt_keys(self) -> None:
         folder = Path(mmseg.__file__).parent / '.mim/configs/_base_'
         configs = sorted(folder.rglob('*.py'))
         if not configs:

@@ -21,11 +21,10 @@ from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import read_config
-
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 from mgcda.datasets import AnomalyDataset, SampleKey
 from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.engine.launch import read_config
 from mgcda.labels import ANOMALY
 
 #: Steps that the labels do not need.

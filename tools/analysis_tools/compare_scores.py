@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from mmengine.config import Config, ConfigDict
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, 'tools'))
+sys.path.insert(0, os.path.join(ROOT, 'projects'))
 
-from launch_utils import (
+from mgcda.datasets.leaf_configs import leaf_configs
+from mgcda.engine.launch import (
     add_common_arguments,
     build_runner,
     check_checkpoint_file,
@@ -30,8 +31,6 @@ from launch_utils import (
     read_config,
     stop_processes,
 )
-
-from mgcda.datasets.leaf_configs import leaf_configs
 
 BENCHMARKS = os.path.join(ROOT, 'configs/_base_/datasets/benchmarks.py')
 RUNTIME = os.path.join(ROOT, 'configs/_base_/default_runtime.py')

@@ -24,12 +24,11 @@ from torch.nn import functional as F
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools'))
-from launch_utils import read_config
-
+sys.path.insert(0, str(ROOT / 'projects'))
 from mgcda.datasets import AnomalyDataset
 from mgcda.datasets.leaf_configs import leaf_configs
 from mgcda.datasets.official import official_num_images
+from mgcda.engine.launch import read_config
 from mgcda.evaluation import AnomalyMetric
 from mgcda.evaluation.curves import MODES, PROTOCOLS
 from mgcda.evaluation.metrics.score_evaluation import COMPONENT_SIZES

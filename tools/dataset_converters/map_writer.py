@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from launch_utils import read_config
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier, collect_results, get_dist_info
 from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar, import_modules_from_strings
 from torch.utils.data import DataLoader, Dataset
 
+from mgcda.engine.launch import read_config
 from mgcda.files import claim_folder, hash_files, write_png
 
 #: What a map is multiplied by to fill 0..255.

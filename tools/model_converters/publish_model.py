@@ -17,12 +17,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from launch_utils import check_checkpoint_file
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'projects'))
 import mgcda
 from mgcda.checkpoint_loading import read_checkpoint
 from mgcda.engine.hooks.checkpoint_guard_hook import TEST_FORGIVEN, check_fit, weights_of
+from mgcda.engine.launch import check_checkpoint_file
 from mgcda.files import checkpoint_bytes, remove_temporary_files, write_file
 
 LEFT_BEHIND = re.compile(r'(^|\.)(train_only|frozen|discriminators?)\.')

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""What the tools share: arguments, checks of the config, launching with and without a GPU."""
+"""What command-line tools share: arguments, checks of the config, launching with and without a GPU."""
 import argparse
 import difflib
 import inspect
@@ -17,11 +17,6 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
-
-# `custom_imports` in the configs finds the package here, also where it was not installed.
-PROJECTS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'projects')
-if PROJECTS not in sys.path:
-    sys.path.insert(0, PROJECTS)
 
 from mgcda.checkpoint_loading import read_checkpoint
 
@@ -44,6 +39,7 @@ REMOTE_PREFIXES = ('http://', 'https://', 's3://', 'petrel://', 'openmmlab://', 
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training, testing and fitting share."""
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir', help="folder for logs and checkpoints; default: the config's, else work_dirs/NAME")
@@ -65,6 +61,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
+    """Set LOCAL_RANK from ``--local-rank``, unless the launcher has set it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
 
@@ -230,6 +227,7 @@ def export_ranks(launcher: str) -> None:
 
 
 def first_slurm_host(node_list: str) -> str:
+    """First host of a Slurm node list such as ``node[3-5]``."""
     listing = subprocess.run(['scontrol', 'show', 'hostnames', node_list], check=True, capture_output=True, text=True)
     return listing.stdout.split()[0]
 
@@ -257,6 +255,7 @@ def leave_out_hooks(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
+    """The runner of a config, without the hooks that are None."""
     leave_out_hooks(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
