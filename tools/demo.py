@@ -17,13 +17,14 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-import run_study
 import torch
 from mmseg.utils import get_palette
-from study_utils import Study, read_study
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+import run_study
+
+from mgcda.studies import Study, read_study
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/toy')
@@ -94,7 +95,7 @@ def main() -> None:
     if args.fresh:
         # Complete streets of the same arguments stay; others are replaced.
         subprocess.run([sys.executable, 'tools/dataset_converters/toy_streets.py', str(DATA), '--force'], check=True)
-        forget(read_study(STUDY), DATA)
+        forget(read_study(STUDY, ROOT), DATA)
     without_gpu = [] if torch.cuda.is_available() else ['--jobs', '2']
     run_study.main([STUDY, '--seeds', *map(str, args.seeds), *without_gpu])
     sheet = WORK / SHEET

@@ -1,9 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 from pathlib import Path
 
+from mgcda.studies import Job, Row, Study
+
 
 def test_a_fresh_demo_leaves_what_is_not_its_own(load_tool, tmp_path: Path) -> None:
-    demo, utils = load_tool('tools/demo.py'), load_tool('tools/study_utils.py')
+    demo = load_tool('tools/demo.py')
     real, work, data = tmp_path / 'real', tmp_path / 'work', tmp_path / 'data'
     own = [
         'steps/toy-streets/log.txt', 'segmenter/iter_250.pth', 'mgcda/seed0/a.pth', 'mgcda/seed7/a.pth',
@@ -16,9 +18,9 @@ def test_a_fresh_demo_leaves_what_is_not_its_own(load_tool, tmp_path: Path) -> N
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     folders = ('steps/toy-streets', 'segmenter', 'steps/never-run', 'entropy', 'mgcda/seed0')
-    streets, segmenter, never, entropy, mgcda = (utils.Job(name, work / name, ()) for name in folders)
-    rows = [utils.Row('entropy', (entropy, )), utils.Row('MGCDA', (mgcda, ))]
-    demo.forget(utils.Study('toy', work, [[streets], [segmenter, never]], rows, {}), data)
+    streets, segmenter, never, entropy, mgcda = (Job(name, work / name, ()) for name in folders)
+    rows = [Row('entropy', (entropy, )), Row('MGCDA', (mgcda, ))]
+    demo.forget(Study('toy.py', work, [[streets], [segmenter, never]], rows, {}), data)
     left = [
         path.relative_to(root).as_posix() for root in (real, data) for path in sorted(root.rglob('*.*'))
         if path.is_file()

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""Studies: what a study file describes, as jobs that know whether they are done."""
+"""Study files: their trainings and tests as jobs that know whether they are done."""
 import argparse
 import hashlib
 import json
@@ -121,19 +121,39 @@ class Row(NamedTuple):
 
 class Study(NamedTuple):
     """``steps``: groups of jobs, one group after another, before any row. ``columns``: 'data_sets' and 'metrics'."""
-    name: str
+    path: str
     work_dir: Path
     steps: list[list[Job]]
     rows: list[Row]
     columns: dict[str, list[str]]
 
     @property
+    def name(self) -> str:
+        """Name of the study file without its extension."""
+        return Path(self.path).stem
+
+    @property
     def jobs(self) -> list[Job]:
         """Those of the steps, then those of the rows."""
-        return [job for group in self.steps for job in group] + [job for row in self.rows for job in row.jobs]
+        return [job for group in self.steps for job in group] + self.row_jobs()
+
+    def row_jobs(self, only: Sequence[str] | None = None) -> list[Job]:
+        """The jobs of the rows, or of those named ``only``.
+
+        Raises:
+            ValueError: The study has no such row.
+        """
+        names = [row.name for row in self.rows]
+        unknown = sorted(set(only or ()) - set(names))
+        if unknown:
+            raise ValueError(f'the study has no row {", ".join(unknown)}, but {", ".join(names)}')
+        return [job for row in self.rows if only is None or row.name in only for job in row.jobs]
 
 
-def read_study(path: str, seeds: Sequence[int] | None = None, work_dir: str | None = None) -> Study:
+def read_study(path: str,
+               checkout: str | Path,
+               seeds: Sequence[int] | None = None,
+               work_dir: str | None = None) -> Study:
     """Read a study file.
 
     Args:
@@ -144,8 +164,9 @@ def read_study(path: str, seeds: Sequence[int] | None = None, work_dir: str | No
             'best', or a file, of which nothing is trained; ``seeds`` of rows that name none; ``data_sets`` and
             ``metrics``, the columns of the table; ``keep_scores``, whether the tests leave score maps. Keys that begin
             on '_' are free.
-        seeds: Take these in the place of the study's, for all rows.
-        work_dir: Take this in the place of the study's for the rows; steps stay where the configs look for them.
+        checkout: Root of the checkout whose ``tools/train.py`` and ``tools/test.py`` are to run.
+        seeds: Replace those of the study, for all rows.
+        work_dir: Replaces that of the study for the rows; steps stay where the configs look for them.
 
     Raises:
         FileNotFoundError: No such study, or no such config.
@@ -157,16 +178,17 @@ def read_study(path: str, seeds: Sequence[int] | None = None, work_dir: str | No
     check_keys(content, STUDY_KEYS, ('work_dir', ), path)
     root = Path(content['work_dir'])
     groups = [group if isinstance(group, (list, tuple)) else [group] for group in content.get('steps', [])]
-    steps = [[read_step(step, root, f'{path}: steps') for step in group] for group in groups]
+    steps = [[read_step(step, root, checkout, f'{path}: steps') for step in group] for group in groups]
     rows = []
     for entry in content.get('rows', []):
         check_keys(entry, ROW_KEYS, ('name', 'config'), f'{path}: rows')
         chosen = seeds or entry.get('seeds') or content.get('seeds') or [0]
-        rows.append(read_row(entry, chosen, Path(work_dir or root), bool(content.get('keep_scores')), f'{path}: rows'))
+        folder = Path(work_dir or root)
+        rows.append(read_row(entry, chosen, folder, checkout, bool(content.get('keep_scores')), f'{path}: rows'))
     if not rows and not steps:
         raise ValueError(f'{path} has neither steps nor rows')
     columns = {key: list(content.get(key) or ()) for key in ('data_sets', 'metrics')}
-    study = Study(Path(path).stem, Path(work_dir or root), steps, rows, columns)
+    study = Study(path, Path(work_dir or root), steps, rows, columns)
     for what in ('name', 'folder'):
         twice = [value for value, count in Counter(str(getattr(job, what)) for job in study.jobs).items() if count > 1]
         if twice:
@@ -174,51 +196,55 @@ def read_study(path: str, seeds: Sequence[int] | None = None, work_dir: str | No
     return study
 
 
-def read_step(entry: dict, root: Path, where: str) -> Job:
+def read_step(entry: dict, root: Path, checkout: str | Path, where: str) -> Job:
+    """The job of a step; ``root`` holds its folder, ``where`` is for errors."""
     check_keys(entry, STEP_KEYS, ('name', ), where)
     if ('train' in entry) == ('command' in entry):
         raise ValueError(f'{where}: {entry["name"]!r} needs either train, a config, or command, a tool with arguments')
     if 'train' in entry:
         folder = root / Path(entry['train']).stem
-        return Job(entry['name'], folder, (train_stage(entry['train'], folder, where), ))
+        return Job(entry['name'], folder, (train_stage(checkout, entry['train'], folder, where), ))
     command = tuple(shlex.split(entry['command']))
     if not os.path.isfile(command[0]):
         raise FileNotFoundError(f'{where}: {entry["name"]!r} runs {command[0]}, which does not exist')
     return Job(entry['name'], root / 'steps' / slug(entry['name']), (Stage('command', command), ))
 
 
-def read_row(entry: dict, seeds: Sequence[int], root: Path, keep_scores: bool, where: str) -> Row:
+def read_row(entry: dict, seeds: Sequence[int], root: Path, checkout: str | Path, keep_scores: bool, where: str) -> Row:
+    """The row with a job for each seed; ``root`` holds their folders, ``where`` is for errors."""
     checkpoint, options = entry.get('checkpoint', 'last'), entry.get('options') or {}
     name, folder = entry['name'], root / slug(entry['name'])
     check_options(options, f'{where}: {name!r}')
     if checkpoint not in TRAINED:
-        test = test_stage(entry['config'], checkpoint, folder, keep_scores, options, where)
+        test = test_stage(checkout, entry['config'], checkpoint, folder, keep_scores, options, where)
         return Row(name, (Job(name, folder, (test, )), ))
     jobs = []
     for seed in seeds:
         place = folder / f'seed{seed}'
-        train = train_stage(entry['config'], place, where, {**options, 'randomness.seed': seed})
-        test = test_stage(entry['config'], f'{checkpoint} of {place}', place / 'test', keep_scores, options, where)
+        train = train_stage(checkout, entry['config'], place, where, {**options, 'randomness.seed': seed})
+        test = test_stage(checkout, entry['config'], f'{checkpoint} of {place}', place / 'test', keep_scores, options,
+                          where)
         jobs.append(Job(f'{name} seed {seed}', place, (train, test)))
     return Row(name, tuple(jobs))
 
 
-def train_stage(config: str, folder: Path, where: str, options: dict | None = None) -> Stage:
-    """A training that goes on where it stopped."""
-    command = (tool('train.py'), config, '--work-dir', str(folder), '--resume', *option_words(options))
+def train_stage(checkout: str | Path, config: str, folder: Path, where: str, options: dict | None = None) -> Stage:
+    """A training, which resumes where it was interrupted."""
+    command = (tool(checkout, 'train.py'), config, '--work-dir', str(folder), '--resume', *option_words(options))
     return Stage('train', command, read_config(config, options, where))
 
 
-def test_stage(config: str, checkpoint: str, folder: Path, keep_scores: bool, options: dict, where: str) -> Stage:
+def test_stage(checkout: str | Path, config: str, checkpoint: str, folder: Path, keep_scores: bool, options: dict,
+               where: str) -> Stage:
     """A test that leaves `results.json`, and the score maps if wanted."""
     words = option_words({} if keep_scores else {'test_evaluator.score_dtype': None}, options)
-    command = (tool('test.py'), config, checkpoint, '--work-dir', str(folder), '--out', str(folder), *words)
+    command = (tool(checkout, 'test.py'), config, checkpoint, '--work-dir', str(folder), '--out', str(folder), *words)
     return Stage('test', command, read_config(config, options, where))
 
 
-def tool(path: str) -> str:
+def tool(checkout: str | Path, name: str) -> str:
     """Path of one of the tools from where the study is run."""
-    return os.path.relpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), path))
+    return os.path.relpath(os.path.join(checkout, 'tools', name))
 
 
 def read_config(path: str, options: dict | None, where: str) -> Config:
@@ -230,6 +256,7 @@ def read_config(path: str, options: dict | None, where: str) -> Config:
 
 
 def option_words(*options: dict | None) -> tuple[str, ...]:
+    """The options as words of a command line."""
     words = tuple(f'{key}={value}' for part in options for key, value in (part or {}).items())
     return ('--cfg-options', *words) if words else ()
 
@@ -252,6 +279,7 @@ def check_options(options: dict, where: str) -> None:
 
 
 def check_keys(entry: Any, known: set, required: Sequence[str], where: str) -> None:
+    """Refuse an entry that is no dict, has unknown keys or lacks required ones."""
     if not isinstance(entry, dict):
         raise ValueError(f'{where} must be dicts, got {entry!r}')
     unknown = sorted(set(entry) - known)
@@ -291,4 +319,5 @@ def find_checkpoint(which: str) -> str:
 
 
 def clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds; from a day on in hours."""
     return time.strftime('%H:%M:%S', time.gmtime(seconds)) if seconds < 86400 else f'{seconds / 3600:.0f} h'
