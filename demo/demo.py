@@ -1,11 +1,11 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """The whole way on toy streets: data, frozen networks, maps, training, testing, a table and pictures.
 
-    python tools/demo.py                       # one training seed, some minutes on two CPU cores
-    python tools/demo.py --seeds 0 1 2 3 4     # mean and spread over five
+    python demo/demo.py                       # one training seed, some minutes on two CPU cores
+    python demo/demo.py --seeds 0 1 2 3 4     # mean and spread over five
 
-It is the study ``configs/studies/toy.py`` of ``tools/run_study.py``, and a sheet of pictures. What is done is not done
-again: an interrupted demo goes on where it stopped, ``--fresh`` starts over and leaves other trainings alone.
+It is the study ``configs/studies/toy.py`` of ``tools/run_study.py``, and a sheet of pictures. Finished runs
+are skipped and interrupted ones resume; ``--fresh`` starts over and leaves other trainings alone.
 """
 import argparse
 import os
@@ -22,11 +22,13 @@ from mmseg.utils import get_palette
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / 'tools'), str(ROOT / 'projects')]
 import run_study
 
 from mgcda.studies import Study, read_study
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = Path('data/toy')
 WORK = Path('work_dirs/toy')
 STUDY = 'configs/studies/toy.py'
@@ -94,7 +96,7 @@ def main() -> None:
     os.chdir(ROOT)
     if args.fresh:
         # Complete streets of the same arguments stay; others are replaced.
-        subprocess.run([sys.executable, 'tools/dataset_converters/toy_streets.py', str(DATA), '--force'], check=True)
+        subprocess.run([sys.executable, 'demo/toy_streets.py', str(DATA), '--force'], check=True)
         forget(read_study(STUDY, ROOT), DATA)
     without_gpu = [] if torch.cuda.is_available() else ['--jobs', '2']
     run_study.main([STUDY, '--seeds', *map(str, args.seeds), *without_gpu])

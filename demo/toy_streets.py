@@ -23,7 +23,7 @@ import numpy as np
 from mmengine.utils import ProgressBar
 from pycocotools import mask as coco_mask
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
 
 from toy_drawing import ANOMALY_ID, OBJECTS, draw_country, draw_lost_cargo, draw_objects, draw_street
 

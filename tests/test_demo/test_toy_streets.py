@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'dataset_converters'))
+sys.path.insert(0, str(Path(__file__).parents[2] / 'demo'))
 import toy_drawing.anomalies as anomalies
 import toy_drawing.street_things as street_things
 import toy_streets

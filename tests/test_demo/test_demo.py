@@ -5,7 +5,7 @@ from mgcda.studies import Job, Row, Study
 
 
 def test_a_fresh_demo_leaves_what_is_not_its_own(load_tool, tmp_path: Path) -> None:
-    demo = load_tool('tools/demo.py')
+    demo = load_tool('demo/demo.py')
     real, work, data = tmp_path / 'real', tmp_path / 'work', tmp_path / 'data'
     own = [
         'steps/toy-streets/log.txt', 'segmenter/iter_250.pth', 'mgcda/seed0/a.pth', 'mgcda/seed7/a.pth',
