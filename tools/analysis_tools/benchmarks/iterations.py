@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""What benchmark_train.py measures: training iterations of networks, in turns, and the memory that one takes."""
+"""Training iterations of networks, in turns, and the memory that one takes."""
 import argparse
 import statistics
 import time
@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from benchmark_utils import wait
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.model import revert_sync_batchnorm
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, NUM_CITYSCAPES_CLASSES, OUTLIER
+
+from .common import wait
 
 #: Side of the squares of one class in a random target, in pixels.
 SQUARE = 8

@@ -14,13 +14,11 @@ weights included; on a CPU the weights, buffers, gradients, optimizer state and 
 storage counted once.
 
 Examples:
-    python tools/analysis_tools/benchmark_train.py --size 256 512 --batch 8 --downsample 4
-    python tools/analysis_tools/benchmark_train.py --systems toy --size 128 256 --batch 8
-    python tools/analysis_tools/benchmark_train.py --systems configs/toy/void-class.py configs/toy/pebal.py
+    python tools/analysis_tools/benchmark.py train --size 256 512 --batch 8 --downsample 4
+    python tools/analysis_tools/benchmark.py train --systems toy --size 128 256 --batch 8
+    python tools/analysis_tools/benchmark.py train --systems configs/toy/void-class.py configs/toy/pebal.py
 """
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -29,10 +27,9 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_iterations import Bench, make_batch, mdat_hook, print_table, seconds_in_turns
-from benchmark_systems import SYSTEMS, measure_systems, read_systems
-from benchmark_utils import without_downloads
+from .common import without_downloads
+from .iterations import Bench, make_batch, mdat_hook, print_table, seconds_in_turns
+from .systems import SYSTEMS, measure_systems, read_systems
 
 LEAVES = {
     'vgg16': 'configs/mgcda_cityscapes.py',
@@ -44,9 +41,8 @@ LEAVES = {
 TARGETS = {1: 1.45, 4: 1.15}
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--backbone', choices=LEAVES, default='vgg16', help='leaf config of that backbone')
     what.add_argument('--config', help='another config with MDATHook and train_only, instead of --backbone')
@@ -61,20 +57,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cpu-time', action='store_true', help='processor time, for a CPU that others use as well')
     parser.add_argument('--rounds', type=int, default=10, help='timed turns')
     parser.add_argument('--warmup', type=int, default=3, help='turns before them')
-    args = parser.parse_args()
-    on_cpu = torch.device(args.device).type == 'cpu'
-    args.size = args.size or ([64, 128] if on_cpu else [256, 512])
-    args.batch = args.batch or (2 if on_cpu else 8)
-    for name in ('batch', 'downsample', 'rounds'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
-    if args.batch % 2:
-        parser.error('--batch must be even: half of it is of each domain')
-    if args.amp and on_cpu:
-        parser.error('--amp needs a GPU')
-    if args.cpu_time and not on_cpu:
-        parser.error('--cpu-time is for a CPU')
-    return args
 
 
 def measure_parts(cfg: Config, args: argparse.Namespace) -> None:
@@ -104,9 +86,25 @@ def measure_parts(cfg: Config, args: argparse.Namespace) -> None:
             print(f'{name}: {ratios[name]:.3f}, {"within" if ratios[name] <= bound else "above"} {bound}')
 
 
-def main() -> None:
-    """Run the command line."""
-    args = parse_args()
+def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Complete the options, and refuse those that do not go together."""
+    on_cpu = torch.device(args.device).type == 'cpu'
+    args.size = args.size or ([64, 128] if on_cpu else [256, 512])
+    args.batch = args.batch or (2 if on_cpu else 8)
+    for name in ('batch', 'downsample', 'rounds'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    if args.batch % 2:
+        parser.error('--batch must be even: half of it is of each domain')
+    if args.amp and on_cpu:
+        parser.error('--amp needs a GPU')
+    if args.cpu_time and not on_cpu:
+        parser.error('--cpu-time is for a CPU')
+
+
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure and report; the parser tells what is wrong with the options."""
+    check(args, parser)
     init_default_scope('mmseg')
     MMLogger.get_instance('benchmark_train', log_level='ERROR')
     if args.systems:
@@ -114,7 +112,3 @@ def main() -> None:
             print_table(title, args, seconds, megabytes)
     else:
         measure_parts(without_downloads(Config.fromfile(args.config or LEAVES[args.backbone])), args)
-
-
-if __name__ == '__main__':
-    main()

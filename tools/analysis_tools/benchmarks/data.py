@@ -1,8 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Time reading AnomalyMix samples against reading the same images without pasting, on one core.
 
-    python tools/analysis_tools/benchmark_data.py configs/_base_/datasets/anomaly_mix_paste.py
-    python tools/analysis_tools/benchmark_data.py --size 1024 2048
+    python tools/analysis_tools/benchmark.py data configs/_base_/datasets/anomaly_mix_paste.py
+    python tools/analysis_tools/benchmark.py data --size 1024 2048
 
 Without a config, images (PNG), labels and COCO objects (JPEG) of the usual sizes are made in a temporary folder, and
 crops are not cached. Both runs interleave, so that they see the same load.
@@ -10,7 +10,6 @@ crops are not cached. Both runs interleave, so that they see the same load.
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 
@@ -22,22 +21,20 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
-
 from mgcda.datasets import PasteObjects, SampleKey
+
+from .common import write_json
 
 TARGET = 0.7
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description='Time AnomalyMix against plain reading')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument('config', nargs='?', help='config with an AnomalyMixDataset; default: made-up files')
     parser.add_argument('--size', type=int, nargs=2, default=(1024, 2048), help='height and width of made-up images')
     parser.add_argument('--samples', type=int, default=100, help='samples that are timed')
     parser.add_argument('--json', help='file to write the figures to')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
-    return parser.parse_args()
 
 
 def texture(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -128,9 +125,8 @@ def measure(config: dict, num_samples: int) -> dict:
         samples=num_samples)
 
 
-def main() -> None:
-    """Run the command line."""
-    args = parse_args()
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure and report; the parser tells what is wrong with the options."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     init_default_scope('mmseg')
@@ -147,10 +143,4 @@ def main() -> None:
         figures = measure(config, args.samples)
     print(f'\nAnomalyMix: {figures["mix_per_second"]:.1f} samples/s and core; without pasting: '
           f'{figures["plain_per_second"]:.1f}; ratio {figures["ratio"]:.2f} (at least {TARGET} wanted)')
-    if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=1)
-
-
-if __name__ == '__main__':
-    main()
+    write_json(args.json, figures)

@@ -1,7 +1,6 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """What the benchmarks share: models with random weights, processes of their own, memory, verdicts."""
-import os
-import sys
+import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,8 +12,6 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 
 import mgcda  # noqa: F401
 
@@ -30,7 +27,7 @@ def memory(key: str) -> float:
 
 
 def forget_peak_memory() -> None:
-    """Have 'VmHWM' begin anew."""
+    """Reset 'VmHWM'."""
     with open('/proc/self/clear_refs', 'w', encoding='ascii') as file:
         file.write('5')
 
@@ -74,3 +71,10 @@ def verdict(value: float, bound: float, at_least: bool = False) -> str:
     """The target, and whether it is met."""
     met = value >= bound if at_least else value <= bound
     return f'({"at least" if at_least else "at most"} {bound:g} wanted: {"met" if met else "NOT MET"})'
+
+
+def write_json(path: str | None, figures: dict) -> None:
+    """Write the figures to a file, if one is named."""
+    if path:
+        with open(path, 'w', encoding='utf-8') as file:
+            json.dump(figures, file, indent=1)

@@ -1,5 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-"""The systems that train with outliers, for benchmark_train.py: their configs, and the same networks without them."""
+"""The systems that train with outliers: their configs, and the same networks without them."""
 import argparse
 import gc
 import inspect
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmark_iterations import Bench, make_batch, mdat_hook, seconds_in_turns
-from benchmark_utils import without_downloads
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
 from mgcda.models.decode_heads.gmm_head import GMMHeadMixin
 from mgcda.models.segmentors.anomaly_mixin import AnomalyMixin
+
+from .common import without_downloads
+from .iterations import Bench, make_batch, mdat_hook, seconds_in_turns
 
 Seconds = dict[str, list[float]]
 Megabytes = dict[str, float]

@@ -1,8 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Time and peak memory of the pixel metric, streaming and exact, against scikit-learn on the same made-up frames.
 
-    python tools/analysis_tools/benchmark_metric.py
-    python tools/analysis_tools/benchmark_metric.py --frames 5 --model configs/mgcda_cityscapes.py
+    python tools/analysis_tools/benchmark.py metric
+    python tools/analysis_tools/benchmark.py metric --frames 5 --model configs/mgcda_cityscapes.py
 
 Each runs in a process of its own. Ours are fed frame by frame as they are made, scikit-learn (average precision and ROC
 curve) gets all valid pixels at once. Counted are the seconds inside the metric and the memory above its input. With a
@@ -10,10 +10,7 @@ model, the time of AnomalyMetric for a frame is also compared with that of the m
 batch of 1).
 """
 import argparse
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,10 +20,9 @@ import torch
 from mmengine.config import DictAction
 from sklearn.metrics import auc, average_precision_score, roc_curve
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_utils import in_own_process, memory, random_model, verdict, wait
-
 from mgcda.evaluation import AnomalyMetric, PixelCurve
+
+from .common import in_own_process, memory, random_model, verdict, wait, write_json
 
 METHODS = ('streaming', 'exact', 'scikit-learn')
 VALUES = ('AP', 'FPR95', 'AUROC')
@@ -34,9 +30,8 @@ VALUES = ('AP', 'FPR95', 'AUROC')
 TARGETS = dict(streaming_times=25, streaming_mb=500, exact_times=1, exact_bytes=6, share=1 / 20)
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument('--frames', type=int, default=100, help='number of frames')
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), default=(1024, 2048), help='size of a frame')
     parser.add_argument('--seed', type=int, default=0, help='seed of the frames')
@@ -46,13 +41,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=3, help='timed forward passes of the model')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     parser.add_argument('--json', help='file to write the figures to')
-    args = parser.parse_args()
-    for name in ('frames', 'rounds'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
-    if args.cpu_time and torch.device(args.device).type != 'cpu':
-        parser.error('--cpu-time is for a CPU')
-    return args
 
 
 def make_frame(seed: int, index: int, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -200,9 +188,13 @@ def report(figures: dict) -> None:
               f'{row["model_ms"]:.0f} ms, share {row["share"]:.4f} {verdict(row["share"], TARGETS["share"])}')
 
 
-def main() -> None:
-    """Run the command line."""
-    args = parse_args()
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure and report; the parser tells what is wrong with the options."""
+    for name in ('frames', 'rounds'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    if args.cpu_time and torch.device(args.device).type != 'cpu':
+        parser.error('--cpu-time is for a CPU')
     clock = time.process_time if args.cpu_time else time.perf_counter
     figures = dict(
         frames=args.frames,
@@ -229,10 +221,4 @@ def main() -> None:
         figures['model'] = in_own_process(measure_model, args.model, args.cfg_options, args.size, args.rounds,
                                           args.seed, args.device, clock)
     report(figures)
-    if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=1)
-
-
-if __name__ == '__main__':
-    main()
+    write_json(args.json, figures)

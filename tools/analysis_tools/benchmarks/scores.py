@@ -1,8 +1,8 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Time and memory of scores for a frame, against the forward pass of a segmenter.
 
-    python tools/analysis_tools/benchmark_scores.py CONFIG --cfg-options model.backbone.depth=50
-    python tools/analysis_tools/benchmark_scores.py CONFIG --device cuda --dtype float16
+    python tools/analysis_tools/benchmark.py scores CONFIG --cfg-options model.backbone.depth=50
+    python tools/analysis_tools/benchmark.py scores CONFIG --device cuda --dtype float16
 
 Scores are computed of made-up logits (1, 19, H, W) at the size of the image, or of made-up features (1, D, H/4, W/4)
 and then brought to that size, as AnomalySegmentor does; what must be fitted is fitted on others like them. Every score
@@ -10,10 +10,7 @@ runs in a process of its own, so that its peak memory is its own. CONFIG is that
 weights.
 """
 import argparse
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,10 +20,9 @@ import torch.nn.functional as F
 from mmengine.config import DictAction
 from torch import Tensor, nn
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from benchmark_utils import forget_peak_memory, in_own_process, memory, random_model, verdict, wait
-
 from mgcda.scores import build_score
+
+from .common import forget_peak_memory, in_own_process, memory, random_model, verdict, wait, write_json
 
 CLASSIFIER = 'decode_head.conv_seg'
 FLOW = dict(type='FlowNLL', layers=[f'{CLASSIFIER}:input'], sample_size=2000, num_iters=2)
@@ -53,9 +49,8 @@ STRIDE = 4
 TARGETS = dict(share=1 / 10, copies=2)
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument('config', help='config of the segmenter')
     parser.add_argument('--scores', nargs='+', choices=list(SCORES), default=list(SCORES), help='default: all')
     parser.add_argument(
@@ -66,10 +61,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dtype', choices=('float32', 'float16', 'bfloat16'), default='float32', help='of the logits')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config')
     parser.add_argument('--json', help='file to write the figures to')
-    args = parser.parse_args()
-    if args.rounds < 1:
-        parser.error('--rounds must be at least 1')
-    return args
 
 
 def milliseconds(function: Callable[[], None], rounds: int, device: torch.device) -> float:
@@ -160,9 +151,10 @@ def measure_model(path: str, cfg_options: dict, size: Sequence[int], rounds: int
     return milliseconds(lambda: model(inputs), rounds, torch.device(device))
 
 
-def main() -> None:
-    """Run the command line."""
-    args = parse_args()
+def run(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure and report; the parser tells what is wrong with the options."""
+    if args.rounds < 1:
+        parser.error('--rounds must be at least 1')
     model_ms = in_own_process(measure_model, args.config, args.cfg_options, args.size, args.rounds, args.device)
     figures = dict(
         config=args.config,
@@ -181,10 +173,4 @@ def main() -> None:
         share, copies = (f' {verdict(row[key], TARGETS[key])}' if name in CHEAP else '' for key in ('share', 'copies'))
         print(f'{name:<12}{row["ms"]:>8.0f} ms, share {row["share"]:.4f}{share}; {row["mb"]:.0f} MB, '
               f'{row["copies"]:.2f} copies of the logits in float32{copies}')
-    if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=1)
-
-
-if __name__ == '__main__':
-    main()
+    write_json(args.json, figures)
