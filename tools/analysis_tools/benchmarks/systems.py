@@ -35,6 +35,8 @@ SYSTEMS: dict[str, list[str]] = {
     'segformer': [*_paths('segformer_mit-b2'), *(f'configs/plugin/{host}_mit-b2.py' for host in HOSTS)],
     'upernet': _paths('upernet_r50')
 }
+#: That of MMSegmentation's configs.
+AUXILIARY_LOSS = dict(type='PixelCrossEntropyLoss', loss_weight=0.4)
 #: One for all, so that only the methods differ.
 OPTIMIZER = dict(type='AdamW', lr=1e-5)
 
@@ -70,7 +72,10 @@ def plain_model(cfg: Config) -> dict:
     head = model['decode_head']
     if issubclass(MODELS.get(head['type']), GMMHeadMixin):
         head = _without(GMMHeadMixin, head)
-    return dict(model, decode_head=dict(head, loss_decode=dict(type='PixelCrossEntropyLoss')))
+    model['decode_head'] = dict(head, loss_decode=dict(type='PixelCrossEntropyLoss'))
+    if model.get('auxiliary_head'):  # some methods change its loss
+        model['auxiliary_head'] = dict(model['auxiliary_head'], loss_decode=AUXILIARY_LOSS)
+    return model
 
 
 def _without(mixin: type, cfg: dict) -> dict:
