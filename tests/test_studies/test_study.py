@@ -29,6 +29,14 @@ def test_validation_decides_where_the_training_follows_it(key: str) -> None:
     assert len(fingerprints(param_scheduler=[{key: 'AP'}])) == 2
 
 
+def test_runs_finished_under_the_former_name_of_a_type_stay_finished() -> None:
+    stages = [
+        Stage('test', (), Config(dict(test_evaluator=dict(type=name)))).fingerprint()
+        for name in ('AnomalyCrossEntropyMetric', 'AnomalyLoss', 'AnomalyMetric')
+    ]
+    assert stages[0] == stages[1] != stages[2]
+
+
 @pytest.mark.parametrize('name',
                          ['toy', 'cityscapes256', 'cityscapes256_ego-ignored', 'cityscapes256_systems', 'cityscapes'])
 def test_studies_of_the_repository_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -32,6 +32,8 @@ DECISIVE = dict(
 #: What decides, too, where the schedule, the best checkpoint or a hook follows the validation.
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 FOLLOWS_VALIDATION = re.compile(r"'(monitor|save_best)': (?!None)")
+#: Types that were renamed, by their former names: a run that was finished under those stays finished.
+FORMER_NAMES = dict(AnomalyCrossEntropyMetric='AnomalyLoss')
 HARMLESS_HOOKS = ('timer', 'logger', 'visualization')
 #: What a row tests: the last checkpoint of its training, or the best by the config's own `save_best`.
 TRAINED = ('last', 'best')
@@ -53,7 +55,10 @@ class Stage(NamedTuple):
                 content.update({key: config.get(key) for key in VALIDATION})
             for hook in HARMLESS_HOOKS:
                 content.get('default_hooks', {}).pop(hook, None)
-        return dict(command=list(self.command), config=hashlib.sha256(repr(content).encode()).hexdigest()[:16])
+        text = repr(content)
+        for name, former in FORMER_NAMES.items():
+            text = text.replace(repr(name), repr(former))
+        return dict(command=list(self.command), config=hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 class Job(NamedTuple):
