@@ -5,7 +5,7 @@ PYTHON ?=
 ARGS ?=
 export VENV PYTHON
 # What yapf lays out: all code but the configs.
-FORMATTED := setup.py projects tests tools
+FORMATTED := setup.py demo projects tests tools
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format clean distclean
@@ -25,7 +25,7 @@ setup:
 	@bash tools/setup_env.sh
 
 demo: setup
-	@'$(VENV)/bin/python' tools/demo.py $(ARGS)
+	@'$(VENV)/bin/python' demo/demo.py $(ARGS)
 
 test: setup
 	@'$(VENV)/bin/python' -m pytest -m 'not slow' $(ARGS)
@@ -45,7 +45,7 @@ format: setup
 
 clean:
 	rm -rf build dist projects/*.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
-	find configs projects tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
+	find configs demo projects tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
 	@[ ! -e '$(VENV)' ] || [ -f '$(VENV)/pyvenv.cfg' ] || { echo '$(VENV) is no virtual environment' >&2; exit 1; }

@@ -52,7 +52,7 @@ def load_tool() -> Callable[[str], ModuleType]:
 def toy_root(tmp_path_factory: pytest.TempPathFactory, load_tool: Callable[[str], ModuleType]) -> Path:
     """The generated street data sets, at 64x128."""
     out = tmp_path_factory.mktemp('toy_streets') / 'data'
-    load_tool('tools/dataset_converters/toy_streets.py').make_toy_streets(
+    load_tool('demo/toy_streets.py').make_toy_streets(
         out, seed=0, num_train=6, num_val=2, num_objects=6, num_test=3, size=(64, 128))
     return out
 

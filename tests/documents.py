@@ -35,7 +35,7 @@ def is_config(block: str) -> bool:
 def commands(document: Path) -> Iterator[list[str]]:
     """Command lines of the fenced blocks and of inline code that runs a tool, in words."""
     lines = [line for block in blocks(document, 'bash') for line in block.replace('\\\n', ' ').splitlines()]
-    lines += re.findall(r'`((?:python )?tools/\S+\.(?:py|sh) [^`A-Z][^`]*)`', document.read_text())
+    lines += re.findall(r'`((?:python )?(?:demo|tools)/\S+\.(?:py|sh) [^`A-Z][^`]*)`', document.read_text())
     for line in lines:
         words = shlex.split(line, comments=True)
         while words:
@@ -48,7 +48,7 @@ def commands(document: Path) -> Iterator[list[str]]:
 
 def tool_call(command: list[str]) -> tuple[str, list[str]]:
     """The Python tool that a command runs in the end, and its arguments."""
-    index = next(i for i, word in enumerate(command) if word.startswith('tools/'))
+    index = next(i for i, word in enumerate(command) if word.startswith(('demo/', 'tools/')))
     path, arguments = command[index], command[index + 1:]
     if path.endswith('.py'):
         return path, arguments

@@ -73,7 +73,7 @@ def test_drawings() -> None:
 
 @documents
 def test_named_files(document: Path) -> None:
-    names = re.findall(r'(?<![\w/.-])((?:configs|tools|docs|tests|projects)/[\w./-]*\w)', document.read_text())
+    names = re.findall(r'(?<![\w/.-])((?:configs|demo|tools|docs|tests|projects)/[\w./-]*\w)', document.read_text())
     assert names
     missing = sorted({name for name in names if not (ROOT / name).exists()})
     assert not missing, f'{document.name} names {missing}'
@@ -104,7 +104,8 @@ def test_commands_are_accepted(parse: Callable[[str, list[str]], None]) -> None:
     # Every tool that a user calls is shown once at least.
     assert tools == {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / 'tools').rglob('*.py') if 'main()' in path.read_text() and path.name != 'check_env.py'
+        for folder in ('demo', 'tools')
+        for path in (ROOT / folder).rglob('*.py') if 'main()' in path.read_text() and path.name != 'check_env.py'
     }
 
 

@@ -70,7 +70,7 @@ def make_toy_files(root: Path, load_tool: Callable[[str], ModuleType]) -> Callab
     """What `make demo` leaves for the worked examples, of few streets: data, an untrained segmenter."""
 
     def make(num_test: int) -> None:
-        load_tool('tools/dataset_converters/toy_streets.py').make_toy_streets(
+        load_tool('demo/toy_streets.py').make_toy_streets(
             root / 'data/toy', seed=0, num_train=8, num_val=1, num_objects=8, num_test=num_test, progress=False)
         torch.manual_seed(0)
         model = MODELS.build(Config.fromfile('configs/toy/segmenter.py').model)
@@ -179,7 +179,7 @@ def messages_of(path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope='module')
 def messages() -> list[str]:
-    sources = [path for folder in ('projects', 'tools') for path in (ROOT / folder).rglob('*.py')]
+    sources = [path for folder in ('demo', 'projects', 'tools') for path in (ROOT / folder).rglob('*.py')]
     scripts = [path.read_text() for path in (ROOT / 'tools').glob('*.sh')]
     return [message for path in sources for message in messages_of(path)] + scripts
 

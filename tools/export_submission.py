@@ -25,11 +25,10 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'projects'))
-
 from mgcda.datasets.official import official_num_images
 from mgcda.evaluation.results import read_results
-from mgcda.evaluation.score_files import find_scores, read_scores
-from mgcda.evaluation.submission_smiyc import (
+from mgcda.evaluation.score_maps import find_scores, read_scores
+from mgcda.evaluation.submissions.smiyc import (
     FOLDER,
     IMAGE_ENDING,
     SET_OF_BENCHMARK,

@@ -14,17 +14,11 @@ import hashlib
 import json
 import os
 import os.path as osp
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from launch_utils import (
-    add_common_arguments,
-    export_local_rank,
-    load_config,
-    start_processes,
-    stop_processes,
-)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
@@ -34,6 +28,8 @@ from mmseg.registry import DATASETS
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
+from mgcda.engine.launch import add_common_arguments, export_local_rank, load_config, start_processes, stop_processes
 from mgcda.models import AnomalyMixin
 from mgcda.models.builder import build_model
 from mgcda.scores import FittedScore, ScoreFitter

@@ -1,10 +1,16 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Test a model: ``python tools/test.py CONFIG CHECKPOINT``. Takes the arguments of MMSegmentation's."""
 import argparse
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from launch_utils import (
+from mmengine.config import Config, ConfigDict
+from torch.utils.data import Dataset
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
+from mgcda.engine.launch import (
     add_common_arguments,
     build_runner,
     export_local_rank,
@@ -14,9 +20,6 @@ from launch_utils import (
     stop_processes,
     unwrap,
 )
-from mmengine.config import Config, ConfigDict
-from torch.utils.data import Dataset
-
 from mgcda.utils.checkpoints import check_checkpoint_file
 
 

@@ -1,10 +1,18 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Train a model: ``python tools/train.py CONFIG``. Takes the arguments of MMSegmentation's."""
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 import torch
-from launch_utils import (
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'projects'))
+from mgcda.engine.latest_checkpoint import find_latest_checkpoint
+from mgcda.engine.launch import (
     add_common_arguments,
     build_runner,
     export_local_rank,
@@ -14,11 +22,6 @@ from launch_utils import (
     prepare_launcher,
     stop_processes,
 )
-from mmengine.config import Config
-from mmengine.logging import print_log
-from mmengine.runner import Runner
-
-from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 from mgcda.engine.training_lock import hold_training_folder, release_training_folder
 from mgcda.utils.checkpoints import check_checkpoint_file
 

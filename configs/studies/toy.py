@@ -3,7 +3,7 @@ _tools = 'tools/dataset_converters'
 _make_maps = f'{_tools}/make_maps.py configs/toy/baseline.py'
 work_dir = 'work_dirs/toy'
 steps = [
-    dict(name='toy streets', command=f'{_tools}/toy_streets.py data/toy'),
+    dict(name='toy streets', command='demo/toy_streets.py data/toy'),
     [
         dict(name='segmenter', train='configs/toy/segmenter.py'),
         dict(name='generator', train='configs/toy/generator.py'),

@@ -27,6 +27,6 @@ val_dataloader = dict(
     dataset=dict(type='ConcatDataset', datasets=[_base_.fs_lost_and_found, _base_.fs_static]))
 val_evaluator = [
     dict(type='AnomalyMetric'),
-    dict(type='AnomalyLoss', class_weight=void_class_weight, score='logit_margin')
+    dict(type='AnomalyCrossEntropyMetric', class_weight=void_class_weight, score='logit_margin')
 ]
 default_hooks = dict(checkpoint=dict(save_best='FS_LostAndFound/cross_entropy', rule='less'))

@@ -71,4 +71,4 @@ def test_unknown_sources_are_named() -> None:
 
 
 def test_the_data_file_is_packaged(repo_root) -> None:
-    assert "package_data={'mgcda.evaluation': ['published_results.json']}" in (repo_root / 'setup.py').read_text()
+    assert "'mgcda.evaluation': ['published_results.json']" in (repo_root / 'setup.py').read_text()

@@ -12,7 +12,7 @@ SIZE = (64, 128)
 
 @pytest.fixture(scope='module')
 def tool(load_tool):
-    return load_tool('tools/analysis_tools/benchmark_metric.py')
+    return load_tool('tools/analysis_tools/benchmark.py').metric
 
 
 def test_frames_are_the_same_for_all_and_look_like_scores(tool):
@@ -37,8 +37,8 @@ def test_methods_measure_the_same_pixels(tool):
 def test_command(repo_root, tmp_path):
     path = tmp_path / 'figures.json'
     output = subprocess.run([
-        sys.executable, 'tools/analysis_tools/benchmark_metric.py', '--frames', '2', '--size', '64', '128', '--model',
-        'configs/deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py', '--cfg-options',
+        sys.executable, 'tools/analysis_tools/benchmark.py', 'metric', '--frames', '2', '--size', '64', '128',
+        '--model', 'configs/deeplabv3plus/deeplabv3plus_r101-d8_cityscapes-512x1024.py', '--cfg-options',
         'model.backbone.depth=50', '--rounds', '1', '--json',
         str(path)
     ],

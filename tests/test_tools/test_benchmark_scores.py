@@ -13,7 +13,7 @@ def test_scores_are_measured_against_a_forward_pass(tmp_path: Path, repo_root: P
     names = ['msp', 'SML', 'ASH', 'kNN', 'NLL']
     command = [
         sys.executable,
-        str(repo_root / 'tools/analysis_tools/benchmark_scores.py'),
+        str(repo_root / 'tools/analysis_tools/benchmark.py'), 'scores',
         str(repo_root / 'configs/espnetv2/espnetv2_cityscapes-1024x512.py'), '--size', '128', '256', '--rounds', '1',
         '--scores', *names, '--channels', '16', '--json',
         str(tmp_path / 'figures.json')

@@ -24,17 +24,17 @@ def in_the_repository(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope='module')
 def tool(load_tool: Callable[[str], ModuleType]) -> ModuleType:
-    return load_tool('tools/analysis_tools/benchmark_train.py')
+    return load_tool('tools/analysis_tools/benchmark.py')
 
 
 @pytest.fixture(scope='module')
 def systems(tool: ModuleType) -> ModuleType:
-    return sys.modules[tool.measure_systems.__module__]
+    return sys.modules[tool.train.measure_systems.__module__]
 
 
 @pytest.fixture(scope='module')
 def iterations(tool: ModuleType) -> ModuleType:
-    return sys.modules[tool.Bench.__module__]
+    return sys.modules[tool.train.Bench.__module__]
 
 
 def arguments(rounds: int = 2) -> Namespace:
@@ -90,7 +90,7 @@ def test_systems_over_a_network_share_its_plain_training(network: str, num_syste
     assert [len(members) for _, members in groups] == num_systems  # PEBAL on UPerNet has no auxiliary head
 
 
-def test_systems_are_measured_against_plain_training(systems: ModuleType, tool: ModuleType,
+def test_systems_are_measured_against_plain_training(systems: ModuleType, iterations: ModuleType,
                                                      capsys: pytest.CaptureFixture) -> None:
     configs = systems.read_systems(['toy'])
     (title, seconds, megabytes), = systems.measure_systems(configs, arguments())
@@ -101,7 +101,7 @@ def test_systems_are_measured_against_plain_training(systems: ModuleType, tool: 
     assert 0 < ratios['toy/pebal'] < ratios['toy/mgcda_pebal'] < 1
     assert all(1 < ratio < 3 for name, ratio in ratios.items() if name not in ('plain', 'toy/pebal', 'toy/mgcda_pebal'))
     capsys.readouterr()
-    table = tool.print_table(title, arguments(), seconds, megabytes)
+    table = iterations.print_table(title, arguments(), seconds, megabytes)
     assert table['plain'] == 1 and min(table.values()) > 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f'{title}: 2 x 32 x 64, CPU, ')
@@ -122,13 +122,12 @@ def test_unknown_and_unfit_configs_are_refused(systems: ModuleType) -> None:
     'choice, rows',
     [(['--config', 'configs/toy/mgcda.py'], ['baseline', 'D_f', 'D_o', 'CACL', 'MGCDA', 'D_o / 4', 'MGCDA, D_o / 4']),
      (['--systems', 'configs/toy/void-class.py', 'configs/toy/pebal.py'], ['plain', 'toy/void-class', 'toy/pebal'])])
-def test_command(choice: list[str], rows: list[str], tool: ModuleType, monkeypatch: pytest.MonkeyPatch,
-                 capsys: pytest.CaptureFixture) -> None:
+def test_command(choice: list[str], rows: list[str], tool: ModuleType, capsys: pytest.CaptureFixture) -> None:
     options = ['--device', 'cpu', '--size', *map(str, SIZE), '--rounds', '1', '--warmup', '0']
-    monkeypatch.setattr(sys, 'argv', ['benchmark_train.py', *choice, *options])
-    tool.main()
+    tool.main(['train', *choice, *options])
     lines = capsys.readouterr().out.splitlines()
     assert [line[:20].split('  ')[0].strip() for line in lines[2:2 + len(rows)]] == rows
-    monkeypatch.setattr(sys, 'argv', ['benchmark_train.py', *choice, '--backbone', 'r50'])
-    with pytest.raises(SystemExit):
-        tool.main()
+    for wrong, message in ((['--backbone', 'r50'], 'not allowed with'), (['--batch', '3'], '--batch must be even')):
+        with pytest.raises(SystemExit):
+            tool.main(['train', *choice, *wrong])
+        assert message in capsys.readouterr().err

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 from tiny_dissimilarity import write_tiny_mgcda
 
 from mgcda.evaluation.results import read_results, write_results
+from mgcda.studies import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,10 +66,10 @@ def start_study(load_tool) -> multiprocessing.Process:
     return process
 
 
-def finish(load_tool, content: dict, *stages: str) -> list:
+def finish(content: dict, *stages: str) -> list:
     """Note these stages of all rows as done; their jobs."""
     Config(content).dump('study.py')
-    jobs = load_tool('tools/study_utils.py').read_study('study.py').jobs
+    jobs = read_study('study.py', ROOT).jobs
     for job in jobs:
         job.folder.mkdir(parents=True)
         for stage in job.stages:
@@ -111,37 +111,25 @@ class TestSteps:
             study(steps(f'{tool} b'))
 
     def test_a_run_of_another_process_is_left_alone(self, study, load_tool) -> None:
-        utils, content = load_tool('tools/study_utils.py'), dict(work_dir='work', rows=[row()])
+        content = dict(work_dir='work', rows=[row()])
         Config(content).dump('study.py')
-        with utils.read_study('study.py').rows[0].jobs[0].claimed() as mine:
+        with read_study('study.py', ROOT).rows[0].jobs[0].claimed() as mine:
             assert mine is not None
             assert '[row] is run by another process' in study(content)
         with pytest.raises(SystemExit, match='1 of 1 runs failed: row'):  # none.pth does not exist
             study(content)
 
     def test_a_step_of_another_process_is_waited_for_beside_the_others(self, study, load_tool, tmp_path: Path) -> None:
-        tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
+        tool = load_tool('tools/run_study.py')
         script = write_script('tool.py', 'Path(sys.argv[1]).touch()')
         Config(steps(f'{script} a', f'{script} b')).dump('study.py')
         thread = threading.Thread(target=tool.main, args=(['study.py'], ))
-        with utils.read_study('study.py').steps[0][0].claimed():
+        with read_study('study.py', ROOT).steps[0][0].claimed():
             thread.start()
             wait_for(tmp_path / 'b')
             assert not Path('a').exists()
         thread.join(60)
         assert Path('a').exists()
-
-    def test_stopping_ends_the_wait_for_another_process(self, load_tool, tmp_path: Path) -> None:
-        tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
-        pool, job = tool.Pool([[]]), utils.Job('step', tmp_path / 'step', ())
-        thread = threading.Thread(target=pool.run, args=([job], ), kwargs=dict(wait=True))
-        with job.claimed():
-            thread.start()
-            thread.join(0.2)
-            assert thread.is_alive()
-            pool.stop()
-            thread.join(30)
-            assert not thread.is_alive() and not pool.failed
 
     def test_what_outlives_a_killed_study_keeps_its_folder(self, study, load_tool, tmp_path: Path) -> None:
         script = write_script('tool.py', 'import time', 'Path("started").touch()', 'end = time.time() + 60',
@@ -151,7 +139,7 @@ class TestSteps:
         wait_for(tmp_path / 'started')
         process.kill()
         process.join()
-        job = load_tool('tools/study_utils.py').read_study('study.py').steps[0][0]
+        job = read_study('study.py', ROOT).steps[0][0]
         end = time.time() + 60
         with job.claimed() as mine:
             assert mine is None
@@ -164,7 +152,7 @@ class TestSteps:
 
     def test_errors_of_a_job_are_its_own(self, study, load_tool, capfd) -> None:
         content = dict(work_dir='work', rows=[dict(row(name), checkpoint=name) for name in ('best', 'last')])
-        for job in finish(load_tool, content, 'train'):
+        for job in finish(content, 'train'):
             for index in (1, 2):
                 (job.folder / f'best_AP_iter_{index}.pth').touch()
         with pytest.raises(SystemExit, match='2 of 2 runs failed: best seed 0, last seed 0'):
@@ -220,72 +208,6 @@ class TestStudyFile:
         with pytest.raises(ValueError, match='2 GPUs cannot be shared out to runs of 3'):
             study(steps(write_script('tool.py')), '--gpus', '0', '1', '--gpus-per-run', '3')
 
-    def test_options_that_a_command_line_can_hold(self, load_tool) -> None:
-        options = dict(a=1, b=1e-5, c=None, d=True, e='word', f=[1, 2], g=[(1, 2), [3.5]], h=(1, ))
-        load_tool('tools/study_utils.py').check_options(options, 'here')
-
-    @pytest.mark.parametrize('key', ['monitor', 'save_best'])
-    def test_validation_decides_where_the_training_follows_it(self, load_tool, key: str) -> None:
-        stage = load_tool('tools/study_utils.py').Stage
-
-        def fingerprints(**more) -> set:
-            return {
-                stage('train', (), Config(dict(more, val_cfg=dict(type=kind)))).fingerprint()['config']
-                for kind in ('A', 'B')
-            }
-
-        assert len(fingerprints()) == len(fingerprints(param_scheduler=[{key: None}])) == 1
-        assert len(fingerprints(param_scheduler=[{key: 'AP'}])) == 2
-
-    def test_hardware_is_that_of_the_slot(self, load_tool, monkeypatch: pytest.MonkeyPatch) -> None:
-        tool = load_tool('tools/run_study.py')
-        monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-        monkeypatch.setattr(torch.cuda, 'get_device_name', 'GPU of index {}'.format)
-        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7')
-        assert tool.find_slots(tool.parse_args(['study.py'])) == [['5'], ['7']]
-        assert tool.hardware(['7']) == '1 x GPU of index 1' and tool.hardware(['1', '2']) == 'GPUs 1, 2'
-        monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
-        assert tool.hardware(['0', '1']) == '2 x GPU of index 0'
-
-    def test_runs_of_several_gpus_use_the_launcher(self, study, load_tool) -> None:
-        tool, utils = load_tool('tools/run_study.py'), load_tool('tools/study_utils.py')
-        pool = tool.Pool([['0', '1'], ['2', '3']])
-        stage = utils.Stage('train', ('tools/train.py', 'c.py', '--work-dir', 'w', '--cfg-options', 'a=1'))
-        assert pool._command(stage, ['2', '3']) == [
-            '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'tools/train.py', 'c.py', '--work-dir',
-            'w', '--launcher', 'pytorch', '--cfg-options', 'a=1'
-        ]
-        assert pool._environment(['2', '3'])['CUDA_VISIBLE_DEVICES'] == '2,3'
-
-    @pytest.mark.parametrize(
-        'name', ['toy', 'cityscapes256', 'cityscapes256_ego-ignored', 'cityscapes256_systems', 'cityscapes'])
-    def test_those_of_the_repository(self, load_tool, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        monkeypatch.chdir(ROOT)
-        read = load_tool('tools/study_utils.py').read_study(f'configs/studies/{name}.py', seeds=[0, 1])
-        trained = [row for row in read.rows if len(row.jobs) > 1]
-        assert len(trained) >= 2 and all(len(row.jobs) == 2 for row in trained)
-        assert all('randomness.seed=1' in row.jobs[1].stages[0].command for row in trained)
-
-
-class TestCheckpoints:
-
-    def test_last_and_best(self, load_tool, tmp_path: Path) -> None:
-        find = load_tool('tools/study_utils.py').find_checkpoint
-        with pytest.raises(FileNotFoundError, match='has no checkpoint: its training left none'):
-            find(f'last of {tmp_path}')
-        (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
-        for step in (2, 3):
-            torch.save(dict(meta=dict(iter=step), optimizer={}), tmp_path / f'iter_{step}.pth')
-        assert find(f'last of {tmp_path}') == f'{tmp_path}/iter_2.pth'
-        with pytest.raises(FileNotFoundError, match=r'has no best_\*.pth'):
-            find(f'best of {tmp_path}')
-        (tmp_path / 'best_AP_iter_1.pth').touch()
-        assert find(f'best of {tmp_path}') == f'{tmp_path}/best_AP_iter_1.pth'
-        (tmp_path / 'best_AP_iter_2.pth').touch()
-        with pytest.raises(ValueError, match='several best checkpoints'):
-            find(f'best of {tmp_path}')
-        assert find('a/file.pth') == 'a/file.pth' and find('runs of today/a.pth') == 'runs of today/a.pth'
-
 
 def table_of(folder: str) -> list[str]:
     return Path(folder, 'study.md').read_text().splitlines()
@@ -296,7 +218,7 @@ def test_table_of_what_is_done(study, load_tool) -> None:
     rows = [dict(row('Changed'), config='other.py'), row('Scores'), dict(name='Later', config='leaf.py')]
     Path('other.py').write_text('test_cfg = 1\n')
     content = dict(work_dir='work', rows=rows, metrics=['mIoU', 'AP'], data_sets=['B', 'A'])
-    finish(load_tool, dict(content, rows=rows[:2]), 'test')
+    finish(dict(content, rows=rows[:2]), 'test')
     for score in ('energy', 'msp'):
         entry = dict(num_images=1, num_normal=1, num_anomaly=1, metrics=dict(AP=50., AUROC=60.))
         write_results(f'work/scores/{score}/results.json',

@@ -49,7 +49,7 @@ def one_thread_in_the_root() -> Iterator[None]:
 @pytest.fixture(scope='module')
 def streets(tmp_path_factory: pytest.TempPathFactory, load_tool: Callable[[str], ModuleType]) -> Path:
     root = tmp_path_factory.mktemp('streets') / 'data'
-    load_tool('tools/dataset_converters/toy_streets.py').make_toy_streets(
+    load_tool('demo/toy_streets.py').make_toy_streets(
         root, seed=0, num_train=40, num_val=8, num_objects=40, num_test=8, size=SIZE)
     return root
 

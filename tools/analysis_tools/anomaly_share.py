@@ -22,7 +22,6 @@ from prettytable import PrettyTable
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
-
 from mgcda.datasets import AnomalyDataset, SampleKey
 from mgcda.labels import ANOMALY
 from mgcda.utils.configs import leaf_configs, read_config

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from mmengine.config import Config, ConfigDict
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, 'tools'))
+sys.path.insert(0, os.path.join(ROOT, 'projects'))
 
-from launch_utils import (
+from mgcda.engine.launch import (
     add_common_arguments,
     build_runner,
     export_local_rank,
@@ -28,7 +28,6 @@ from launch_utils import (
     prepare_launcher,
     stop_processes,
 )
-
 from mgcda.utils.checkpoints import check_checkpoint_file
 from mgcda.utils.configs import leaf_configs, read_config
 

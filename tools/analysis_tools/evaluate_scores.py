@@ -25,15 +25,14 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'projects'))
-
 from mgcda.datasets import AnomalyDataset
 from mgcda.datasets.official import official_num_images
 from mgcda.evaluation import AnomalyMetric
-from mgcda.evaluation.anomaly_metric import COMPONENT_SIZES
 from mgcda.evaluation.curves import MODES, PROTOCOLS
+from mgcda.evaluation.metrics.score_evaluation import COMPONENT_SIZES
 from mgcda.evaluation.results import differences, read_results, write_results
-from mgcda.evaluation.score_files import find_scores, read_scores
-from mgcda.evaluation.submission_smiyc import frame_id
+from mgcda.evaluation.score_maps import find_scores, read_scores
+from mgcda.evaluation.submissions.smiyc import frame_id
 from mgcda.utils.configs import leaf_configs, read_config
 from mgcda.utils.files import write_file
 

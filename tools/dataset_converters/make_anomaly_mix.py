@@ -27,10 +27,9 @@ from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import export_local_rank, start_gloo, stop_processes
-
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
 from mgcda.datasets import AnomalyMixDataset, SampleKey
+from mgcda.engine.launch import export_local_rank, start_gloo, stop_processes
 from mgcda.utils.configs import read_config
 from mgcda.utils.files import claim_folder, write_png
 

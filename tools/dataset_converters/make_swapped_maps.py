@@ -40,8 +40,8 @@ from mmengine.dist import get_dist_info
 from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'))
-from launch_utils import export_local_rank, start_processes, stop_processes
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'projects'))
+from mgcda.engine.launch import export_local_rank, start_processes, stop_processes
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from map_writer import (

@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(HERE, '..', '..', 'projects'))  # in a checkout;
 
 import mgcda  # noqa: F401
 from mgcda.apis import AnomalyInferencer, AnomalyResult
-from mgcda.evaluation.submission_fishyscapes import ANOMALY_ENDING, SEGMENTATION_ENDING, check_fishyscapes, find_inputs
+from mgcda.evaluation.submissions.fishyscapes import ANOMALY_ENDING, SEGMENTATION_ENDING, check_fishyscapes, find_inputs
 from mgcda.labels import NUM_CITYSCAPES_CLASSES
 from mgcda.utils.files import write_file, write_png
 

@@ -1,6 +1,5 @@
-# Toy streets (tools/dataset_converters/toy_streets.py), 128x256: both training domains with offline maps, and two test
-# sets in other styles. `make demo` writes all of it below data_root. A segmenter can be tested on the classes of the
-# validation streets, too.
+# Toy streets (demo/toy_streets.py), 128x256: both training domains with offline maps, and two test sets in other styles.
+# `make demo` writes all of it below data_root. A segmenter can also be tested on the classes of the validation streets.
 data_root = 'data/toy/'
 work_size = (128, 256)  # (H, W)
 train_pipeline = [

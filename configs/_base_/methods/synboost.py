@@ -5,5 +5,5 @@ method = dict(
     decode_head=dict(loss_decode=dict(class_weight=class_weight)), scores=['logit_margin', 'SynBoostEnsemble'])
 validation_metrics = [
     dict(type='AnomalyMetric'),
-    dict(type='AnomalyLoss', class_weight=class_weight, score='logit_margin')
+    dict(type='AnomalyCrossEntropyMetric', class_weight=class_weight, score='logit_margin')
 ]

@@ -11,7 +11,7 @@ from mmengine.utils import ProgressBar
 from mmseg.registry import DATASETS
 
 from mgcda.datasets.anomaly_dataset import AnomalyDataset
-from mgcda.evaluation.fpr_threshold import FPRThreshold
+from mgcda.evaluation.curves import FPRThreshold
 from mgcda.labels import ANOMALY, IGNORE, NORMAL, OUTLIER
 from mgcda.scores.fitting.score_file import fingerprint
 from mgcda.utils.configs import leaf_configs

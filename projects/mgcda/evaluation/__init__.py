@@ -1,7 +1,5 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
-from .anomaly_loss import AnomalyLoss
-from .anomaly_metric import AnomalyMetric
-from .components import ComponentCurve
-from .curves import PixelCurve
+from .curves import ComponentCurve, PixelCurve
+from .metrics import AnomalyCrossEntropyMetric, AnomalyMetric
 
-__all__ = ['AnomalyLoss', 'AnomalyMetric', 'ComponentCurve', 'PixelCurve']
+__all__ = ['AnomalyCrossEntropyMetric', 'AnomalyMetric', 'ComponentCurve', 'PixelCurve']

@@ -1,0 +1,1 @@
+# Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
