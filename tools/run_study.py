@@ -176,7 +176,8 @@ class Pool:
     def _command(self, stage: Stage, slot: list[str]) -> list[str]:
         words = list(stage.command)
         if stage.name == 'test':
-            words[CHECKPOINT] = find_checkpoint(words[CHECKPOINT])
+            hook = (stage.config.get('default_hooks') or {}).get('checkpoint') or {}
+            words[CHECKPOINT] = find_checkpoint(words[CHECKPOINT], hook.get('out_dir'))
         if len(slot) > 1 and stage.name != 'command':
             launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={len(slot)}']
             options = words.index('--cfg-options') if '--cfg-options' in words else len(words)

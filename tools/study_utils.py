@@ -267,8 +267,10 @@ def slug(name: str) -> str:
     return re.sub(r'[^a-z0-9.]+', '-', name.lower()).strip('-')
 
 
-def find_checkpoint(which: str) -> str:
+def find_checkpoint(which: str, out_dir: str | None = None) -> str:
     """The file that ``test_stage`` names as 'last of FOLDER' or 'best of FOLDER'; any other name is a file already.
+
+    ``out_dir`` is that of :func:`~mgcda.engine.latest_checkpoint.find_latest_checkpoint`.
 
     Raises:
         FileNotFoundError: The folder has no such checkpoint.
@@ -278,7 +280,7 @@ def find_checkpoint(which: str) -> str:
     if not separator or kind not in TRAINED:
         return which
     if kind == 'last':
-        latest = find_latest_checkpoint(folder)
+        latest = find_latest_checkpoint(folder, out_dir, resumable=False)
         if latest is None:
             raise FileNotFoundError(f'{folder} has no checkpoint: its training left none')
         return str(latest)

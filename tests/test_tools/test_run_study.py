@@ -276,7 +276,7 @@ class TestCheckpoints:
         (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
         for step in (2, 3):
             torch.save(dict(meta=dict(iter=step), optimizer={}), tmp_path / f'iter_{step}.pth')
-        assert find(f'last of {tmp_path}') == f'{tmp_path}/iter_2.pth'
+        assert find(f'last of {tmp_path}') == f'{tmp_path}/iter_3.pth'
         with pytest.raises(FileNotFoundError, match=r'has no best_\*.pth'):
             find(f'best of {tmp_path}')
         (tmp_path / 'best_AP_iter_1.pth').touch()

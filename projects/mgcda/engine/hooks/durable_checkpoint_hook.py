@@ -36,7 +36,7 @@ class DurableCheckpointHook(CheckpointHook):
 
     Raises:
         FolderInUse: Another training holds the folder; it says which and since when.
-        ValueError: There are checkpoints to resume from, but none is whole.
+        ValueError: There are checkpoints, but none that is whole and can be resumed from.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -49,7 +49,7 @@ class DurableCheckpointHook(CheckpointHook):
             try:
                 hold_training_folder(runner.work_dir)
                 if runner._resume and runner._load_from is None:
-                    latest = find_latest_checkpoint(runner.work_dir)
+                    latest = find_latest_checkpoint(runner.work_dir, self.out_dir)
                     outcome[1] = None if latest is None else str(latest)
             except (OSError, ValueError) as error:
                 outcome[0] = error
