@@ -27,6 +27,7 @@ import torch
 from study_utils import Job, Stage, Study, clock, find_checkpoint, read_study
 
 from mgcda.evaluation.results import PARTS, read_results
+from mgcda.folder_lock import FolderInUse
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'analysis_tools'))
 import results_table
@@ -115,18 +116,19 @@ class Pool:
     def _run_job(self, job: Job, wait: bool) -> None:
         try:
             while not self._stopped.is_set():
-                with job.claimed() as lock:
-                    if lock is not None:
+                try:
+                    with job.claimed() as lock:
                         self._run_stages(job, lock)
                         return
-                if not wait:
-                    print(f'[{job.name}] is run by another process', flush=True)
-                    return
+                except FolderInUse as error:
+                    if not wait:
+                        print(f'[{job.name}] is run by another process: {error}', flush=True)
+                        return
                 self._stopped.wait(POLL)
         except (OSError, ValueError) as error:
             self._fail(job.name, str(error))
 
-    def _run_stages(self, job: Job, lock: int) -> None:
+    def _run_stages(self, job: Job, lock: tuple[int, ...]) -> None:
         slot = self.slots.get()
         try:
             for stage in job.todo():
@@ -135,7 +137,7 @@ class Pool:
         finally:
             self.slots.put(slot)
 
-    def _run_stage(self, job: Job, stage: Stage, slot: list[str], lock: int) -> bool:
+    def _run_stage(self, job: Job, stage: Stage, slot: list[str], lock: tuple[int, ...]) -> bool:
         """Run one command; whether it succeeded. All of its output goes to the log of the job, progress to us.
 
         The command holds the lock of the job, too: it may outlive this process, and must not be run twice.
@@ -150,7 +152,7 @@ class Pool:
                                                       stderr=subprocess.STDOUT,
                                                       text=True,
                                                       errors='replace',
-                                                      pass_fds=(lock, )) as process:
+                                                      pass_fds=lock) as process:
             self._processes.add(process)
             if self._stopped.is_set():  # stop() did not see it
                 process.terminate()

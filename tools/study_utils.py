@@ -9,7 +9,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from mmengine.config import Config, DictAction
 
 from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 from mgcda.files import remove_temporary_files, write_file
-from mgcda.folder_lock import FolderInUse, FolderLock
+from mgcda.folder_lock import FolderLock, NoLocks
 
 STATE = 'state.json'  # file of a job that notes what is done
 STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
@@ -98,19 +98,23 @@ class Job(NamedTuple):
             raise ValueError(f'{path} is damaged: {error}') from error
 
     @contextmanager
-    def claimed(self) -> Iterator[int | None]:
-        """Hold the job, so that no other process runs it; None where one does.
+    def claimed(self) -> Iterator[tuple[int, ...]]:
+        """Hold the job, so that no other process runs it.
 
         What is given is the descriptor of the lock: a child that inherits it holds the job, too, as long as it lives.
+        There is none where the file system has no locks, which is warned of.
+
+        Raises:
+            FolderInUse: Another process runs it.
         """
-        try:
-            lock = FolderLock(self.folder / '.lock', 'another study')
-        except FolderInUse:
-            yield None
-            return
-        with lock:
+        with ExitStack() as stack:
+            held: tuple[int, ...] = ()
+            try:
+                held = (stack.enter_context(FolderLock(self.folder / '.lock', 'another study')).fileno(), )
+            except NoLocks as error:
+                print(f'[{self.name}] {error}: nothing would stop a second study', flush=True)
             remove_temporary_files(self.folder, re.escape(STATE))
-            yield lock.fileno()
+            yield held
 
 
 class Row(NamedTuple):
