@@ -51,7 +51,7 @@ def read_checkpoint(path: str | Path,
                     mmap: bool = False) -> Any:
     """Load a local file, weights and plain values only; a hash in its name is checked.
 
-    The hash of a file with an optimizer is not: a training wrote it, and names its files as the user likes.
+    The hash of a local file with an optimizer is not: a training wrote it, and names its files as the user likes.
 
     Args:
         path: The file.
@@ -65,7 +65,7 @@ def read_checkpoint(path: str | Path,
             file that the hash in its name belongs to.
         UnsafeCheckpoint: It holds objects that could run code. A ValueError, too.
     """
-    path = Path(path).expanduser()
+    path, local = Path(path).expanduser(), name is None
     name = str(name or path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path,
         checkpoint = _load(path, map_location, name, mmap=mmap)
     except _NotMapped:  # the format before PyTorch 1.6
         checkpoint = _load(path, map_location, name)
-    if not (isinstance(checkpoint, dict) and 'optimizer' in checkpoint):
+    if not (local and isinstance(checkpoint, dict) and 'optimizer' in checkpoint):
         check_hash(path, name)
     return checkpoint
 
