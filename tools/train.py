@@ -62,7 +62,8 @@ def resume_from_work_dir(cfg: Config) -> None:
 
     The runner by itself would take a ``load_from`` of the config for what to resume from.
     """
-    latest = find_latest_checkpoint(cfg.work_dir)
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    latest = find_latest_checkpoint(cfg.work_dir, hook.get('out_dir'))
     if latest is not None:
         cfg.load_from = str(latest)
     else:

@@ -143,6 +143,31 @@ def test_runs_of_epochs_make_up_for_the_last_validation(tmp_path) -> None:
     assert_identical(outcome(tmp_path / 'cut'), outcome(tmp_path / 'whole'))
 
 
+def test_a_validation_that_brought_no_best_is_made_up_for_once(tmp_path) -> None:
+    settings = dict(by_epoch=True, interval=1, save_best='val/loss', rule='less')
+    for stop in (1, 2):
+        build_epochs(tmp_path, settings, resume=stop > 1, stop=stop).train()
+    worse = [torch.load(path, weights_only=True)['message_hub'] for path in tmp_path.glob('epoch_*.pth')]
+    assert len(list(tmp_path.glob('best_*epoch_1.pth'))) == 1 and not list(tmp_path.glob('best_*epoch_2.pth'))
+    assert not [key for hub in worse for key in hub['runtime_info'] if key.startswith('val')]  # they are logged
+    counts = []
+    for _ in range(2):
+        runner = build_epochs(tmp_path, settings, resume=True)
+        counter = HOOKS.build(dict(type='CountValidations'))
+        runner.register_hook(counter)
+        runner.train()
+        counts.append(counter.count)
+    assert counts == [1, 0]
+
+
+@HOOKS.register_module(name='CountValidations', force=True)
+class CountValidations(Hook):
+    count = 0
+
+    def before_val(self, runner: Runner) -> None:
+        self.count += 1
+
+
 @HOOKS.register_module(name='StopAtValidation', force=True)
 class StopAtValidation(Hook):
 
@@ -154,11 +179,11 @@ class StopAtValidation(Hook):
             raise KeyboardInterrupt
 
 
-def build_epochs(folder: Path, checkpoint: dict, resume: bool = False) -> Runner:
+def build_epochs(folder: Path, checkpoint: dict, resume: bool = False, stop: int = 2) -> Runner:
     runner = build(
         folder,
         by_epoch=True,
-        stop=2,
+        stop=stop,
         val_interval=1,
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', **checkpoint)),
         val_cfg=dict(type='ValLoop'),

@@ -23,9 +23,35 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_one_that_is_named(folder, capfd) -> None:
+    assert find_latest_checkpoint(folder) == folder / 'epoch_3.pth'
+    assert f'Resumes from {folder}/epoch_3.pth\n' in ''.join(capfd.readouterr())
+
+
+def test_a_newer_one_than_is_named(folder, capfd) -> None:
     (folder / 'last_checkpoint').write_text('/elsewhere/iter_20.pth\n')
-    assert find_latest_checkpoint(folder) == folder / 'iter_20.pth'
-    assert f'Resumes from {folder}/iter_20.pth' in ''.join(capfd.readouterr())
+    assert find_latest_checkpoint(folder) == folder / 'epoch_3.pth'
+    assert f'epoch_3.pth, the newest whole checkpoint: /elsewhere/iter_20.pth, which {folder}/last_ch' in ''.join(
+        capfd.readouterr())
+
+
+def test_files_of_other_folders_are_left_alone(folder, monkeypatch, tmp_path_factory) -> None:
+    """Neither those of the current one nor those that a pointer names, but for the out_dir of the training."""
+    work = tmp_path_factory.mktemp('runs') / 'run'
+    work.mkdir()
+    monkeypatch.chdir(folder)
+    for text in ('', 'iter_7.pth'):
+        (work / 'last_checkpoint').write_text(text)
+        assert find_latest_checkpoint(work) is None
+    for text in ('s3://bucket/iter_20.pth', str(folder / 'iter_20.pth')):
+        (work / 'last_checkpoint').write_text(text)
+        with pytest.raises(ValueError, match=f'{text}, which is in no folder of this training: give --cfg-options'):
+            find_latest_checkpoint(work)
+    folder.rename(work.parent / 'out')
+    (work.parent / 'all').mkdir()
+    (work.parent / 'out').rename(work.parent / 'all/run')
+    assert find_latest_checkpoint(work, work.parent / 'all') == work.parent / 'all/run/epoch_3.pth'
+    torch.save(dict(meta=dict(iter=2), optimizer={}), work / 'iter_2.pth')
+    assert find_latest_checkpoint(work) == work / 'iter_2.pth'
 
 
 def cut(path: Path) -> None:
@@ -62,11 +88,27 @@ def test_the_newest_whole_one_where_none_is_named(folder, text, reason, capfd) -
 
 def test_none(tmp_path, folder, capfd) -> None:
     assert find_latest_checkpoint(tmp_path / 'nowhere') is None
-    for path in folder.glob('*_*.pth'):
+    for path in folder.glob('*.pth'):
         path.unlink()
     capfd.readouterr()
     assert find_latest_checkpoint(folder) is None
     assert 'starts from the beginning: /elsewhere/epoch_3.pth' in ''.join(capfd.readouterr())
+
+
+def test_none_that_a_training_can_resume_from(folder, capfd) -> None:
+    for path in folder.glob('[ei]*.pth'):
+        path.unlink()
+    for left in ('best_AP_iter_99.pth, published.pth', 'published.pth'):
+        with pytest.raises(ValueError, match=f'holds checkpoints, but none to resume from: {left} have no optimizer'):
+            find_latest_checkpoint(folder)
+        (folder / 'best_AP_iter_99.pth').unlink(missing_ok=True)
+    assert find_latest_checkpoint(folder, resumable=False) == folder / 'published.pth'  # will do for a test
+    (folder / 'published.pth').rename(folder / 'best_AP_iter_9.pth')
+    with pytest.raises(ValueError, match='none to resume from: best_AP_iter_9.pth'):
+        find_latest_checkpoint(folder)
+    (folder / 'last_checkpoint').unlink()  # as where a run was killed before its first checkpoint
+    assert find_latest_checkpoint(folder) is None
+    assert 'starts from the beginning: there is no ' in ''.join(capfd.readouterr())
 
 
 def test_none_that_is_whole(folder) -> None:

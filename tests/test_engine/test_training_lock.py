@@ -94,3 +94,21 @@ def test_locks_of_one_process_exclude_each_other(tmp_path) -> None:
         with pytest.raises(FolderInUse, match=rf'folder is in use by another study \(host .*, process {os.getpid()}, '):
             FolderLock(tmp_path / 'folder/.lock', 'another study')
     FolderLock(tmp_path / 'folder/.lock', 'another study').release()
+
+
+def test_a_lock_file_is_a_file_of_ones_own(tmp_path) -> None:
+    victim, link = tmp_path / 'victim', tmp_path / 'run/.training.lock'
+    victim.write_text('precious')
+    link.parent.mkdir()
+    link.symlink_to(victim)
+    with pytest.raises(OSError, match=r'\.training\.lock cannot be opened to hold .* it must be a file, no link'):
+        hold_training_folder(link.parent)
+    assert victim.read_text() == 'precious'
+    link.unlink()
+    (link.parent / '.x.99999999.tmp').mkdir()  # not what a killed run left
+    hold_training_folder(link.parent)
+    release_training_folder(link.parent)
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(IsADirectoryError, match='it must be a file'):
+        hold_training_folder(link.parent)

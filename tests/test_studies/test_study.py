@@ -37,8 +37,9 @@ def test_runs_finished_under_the_former_name_of_a_type_stay_finished() -> None:
     assert stages[0] == stages[1] != stages[2]
 
 
-@pytest.mark.parametrize('name',
-                         ['toy', 'cityscapes256', 'cityscapes256_ego-ignored', 'cityscapes256_systems', 'cityscapes'])
+@pytest.mark.parametrize(
+    'name',
+    ['toy', 'toy_ablation', 'cityscapes256', 'cityscapes256_ego-ignored', 'cityscapes256_systems', 'cityscapes'])
 def test_studies_of_the_repository_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
     read = read_study(f'configs/studies/{name}.py', ROOT, seeds=[0, 1])
@@ -53,7 +54,7 @@ def test_last_and_best_checkpoints(tmp_path: Path) -> None:
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
     for step in (2, 3):
         torch.save(dict(meta=dict(iter=step), optimizer={}), tmp_path / f'iter_{step}.pth')
-    assert find_checkpoint(f'last of {tmp_path}') == f'{tmp_path}/iter_2.pth'
+    assert find_checkpoint(f'last of {tmp_path}') == f'{tmp_path}/iter_3.pth'
     with pytest.raises(FileNotFoundError, match=r'has no best_\*.pth'):
         find_checkpoint(f'best of {tmp_path}')
     (tmp_path / 'best_AP_iter_1.pth').touch()

@@ -1,7 +1,10 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import threading
 import time
@@ -14,6 +17,7 @@ from tiny_dissimilarity import write_tiny_mgcda
 
 from mgcda.evaluation.results import read_results, write_results
 from mgcda.studies import read_study
+from mgcda.utils.folder_lock import FolderInUse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +61,10 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.time() < end
         time.sleep(0.05)
+
+
+def refuse_locks(*_: object) -> None:
+    raise OSError(errno.ENOLCK, 'No locks available')
 
 
 def start_study(load_tool) -> multiprocessing.Process:
@@ -113,9 +121,10 @@ class TestSteps:
     def test_a_run_of_another_process_is_left_alone(self, study, load_tool) -> None:
         content = dict(work_dir='work', rows=[row()])
         Config(content).dump('study.py')
-        with read_study('study.py', ROOT).rows[0].jobs[0].claimed() as mine:
-            assert mine is not None
-            assert '[row] is run by another process' in study(content)
+        with read_study('study.py', ROOT).rows[0].jobs[0].claimed():
+            assert re.search(
+                rf'\[row\] is run by another process: work/row is .* \(host .*, process {os.getpid()}, since 2',
+                study(content))
         with pytest.raises(SystemExit, match='1 of 1 runs failed: row'):  # none.pth does not exist
             study(content)
 
@@ -141,14 +150,21 @@ class TestSteps:
         process.join()
         job = read_study('study.py', ROOT).steps[0][0]
         end = time.time() + 60
-        with job.claimed() as mine:
-            assert mine is None
+        with pytest.raises(FolderInUse), job.claimed():
+            pass
         Path('go').touch()
-        while mine is None:
-            assert time.time() < end
-            time.sleep(0.05)
-            with job.claimed() as mine:
-                pass
+        while True:
+            try:
+                with job.claimed():
+                    break
+            except FolderInUse:
+                assert time.time() < end
+                time.sleep(0.05)
+
+    def test_a_file_system_without_locks_is_warned_of(self, study, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fcntl, 'flock', refuse_locks)
+        out = study(steps(write_script('tool.py')))
+        assert '[step 0] the file system of work/steps/step-0 has no locks' in out and 'command done in' in out
 
     def test_errors_of_a_job_are_its_own(self, study, load_tool, capfd) -> None:
         content = dict(work_dir='work', rows=[dict(row(name), checkpoint=name) for name in ('best', 'last')])

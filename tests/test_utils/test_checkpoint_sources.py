@@ -4,13 +4,18 @@ import hashlib
 import multiprocessing
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import mmengine.runner
+import numpy as np
 import pytest
 import torch
 from crafted import serve, write_crafted
@@ -45,6 +50,24 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNames
             requests=requests,
             evil=f'{address}/evil.pth',
             cache=tmp_path / 'torch/hub/checkpoints')
+
+
+@contextmanager
+def answer_once(content: bytes, stay: bool) -> Iterator[str]:
+    """A server that sends these bytes and closes the connection, or keeps it open; its address."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+
+        def answer() -> None:
+            connection = server.accept()[0]
+            connection.recv(4096)
+            connection.sendall(content)
+            time.sleep(stay)
+            connection.close()
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f'http://127.0.0.1:{server.getsockname()[1]}'
+        thread.join()
 
 
 def files(folder: Path) -> list:
@@ -212,6 +235,21 @@ class TestDownloads:
             load_from_http(f'{web.address}/none.pth')
         assert not files(web.cache)
 
+    def test_that_break_off_name_the_address(self, web, monkeypatch) -> None:
+        torch.save(WEIGHTS, web.folder / 'good.pth')
+        size = (web.folder / 'good.pth').stat().st_size
+        monkeypatch.setattr(sources, 'TIMEOUT', 0.3)
+        head = b'HTTP/1.1 200 OK\r\n'
+        for answer, reason in ((b'', '.*closed'), (b'hello\r\n\r\n', 'hello'), (head + b'\r\n', 'timed out'),
+                               (head + b'Content-Length: 9\r\n\r\nx', 'only 1 of 9 bytes came'),
+                               (head + b'Content-Length: x\r\n\r\nx', "invalid literal.*'x'")):
+            with answer_once(answer, stay='timed' in reason) as address:
+                with pytest.raises(ConnectionError, match=f'cannot download {address}/good.pth: {reason}'):
+                    load_from_http(f'{address}/good.pth')
+        web.cache.joinpath('.good.pth.99999999.tmp').touch()  # of a download that was killed
+        assert load_from_http(f'{web.address}/good.pth') and files(web.cache) == ['good.pth']
+        assert web.cache.joinpath('good.pth').stat().st_size == size
+
     def test_of_several_processes_are_one(self, web) -> None:
         address = self.put(web, 'shared')
         with multiprocessing.get_context('fork').Pool(3) as pool:
@@ -223,17 +261,54 @@ class TestDownloads:
 def test_hashes_in_names() -> None:
     assert expected_hash('vgg16_20210208-db26f1a5.pth') == 'db26f1a5'
     assert expected_hash('model-20210208.pth') is None  # a date
-    assert expected_hash('model-20219908.pth') == '20219908'
-    assert [expected_hash(name) for name in ('iter_200.pth', 'a-DB26F1A5.pth', 'a-db26f1a5.pth.bak')] == [None] * 3
+    assert expected_hash('a-DB26F1A5.pt') == 'db26f1a5'
+    assert [expected_hash(name) for name in ('iter_200.pth', 'iter-00004000.pth', 'a-db26f1a5.pth.bak')] == [None] * 3
 
 
 def test_local_files_with_a_hash_are_checked(tmp_path) -> None:
-    torch.save(WEIGHTS, tmp_path / 'weights-00000000.pth')
-    with pytest.raises(ValueError, match='weights-00000000.pth is damaged or is another file'):
-        read_checkpoint(tmp_path / 'weights-00000000.pth')
-    digest = hashlib.sha256((tmp_path / 'weights-00000000.pth').read_bytes()).hexdigest()
-    (tmp_path / 'weights-00000000.pth').rename(tmp_path / f'weights-{digest[:8]}.pth')
+    torch.save(WEIGHTS, tmp_path / 'weights-0000000a.pth')
+    with pytest.raises(ValueError, match='weights-0000000a.pth is damaged or is another file.*CheckpointHook'):
+        read_checkpoint(tmp_path / 'weights-0000000a.pth')
+    torch.save(dict(WEIGHTS, optimizer={}), tmp_path / 'iter-0000000a.pth')  # as filename_tmpl='iter-{:08x}.pth' has it
+    read_checkpoint(tmp_path / 'iter-0000000a.pth')
+    digest = hashlib.sha256((tmp_path / 'weights-0000000a.pth').read_bytes()).hexdigest()
+    (tmp_path / 'weights-0000000a.pth').rename(tmp_path / f'weights-{digest[:8]}.pth')
     read_checkpoint(tmp_path / f'weights-{digest[:8]}.pth', mmap=True)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_numpy_arrays_of_another_byte_order_are_refused(tmp_path, zipped) -> None:
+    """Torch's reader would give other numbers. The second array spells the order by a reference to the first's."""
+    for meta in (dict(a=np.array([1, 2], '>i2')), dict(sign='>', a=np.array([1, 2], '>i2'))):
+        torch.save(dict(WEIGHTS, meta=meta), tmp_path / 'c.pth', _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match=r'c\.pth holds NumPy arrays in the byte order of another machine'):
+            read_checkpoint(tmp_path / 'c.pth')
+    torch.save(
+        dict(WEIGHTS, meta=dict(sign='>', a=np.array([1, 2]))),
+        tmp_path / 'c.pth',
+        _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(tmp_path / 'c.pth')['meta']['a'][1] == 2
+
+
+class Module:
+    """Pickles as an object that torch does not know."""
+
+
+def test_the_reason_is_given_and_never_the_advice_to_trust_the_file(tmp_path) -> None:
+    path = tmp_path / 'c.pth'
+    torch.jit.save(torch.jit.script(torch.nn.Identity()), tmp_path / 'script.pth')
+    torch.save(WEIGHTS, tmp_path / 'later.pth', pickle_protocol=4)
+    torch.save(Module(), tmp_path / 'module.pth')
+    torch.save(WEIGHTS, tmp_path / 'whole.pth')
+    for content, reason in ((b'', r'damaged \(it is empty\)$'), (b'\n<html>', r'\(it is a page, such as that'),
+                            ((tmp_path / 'script.pth').read_bytes(), 'it is a TorchScript archive'),
+                            ((tmp_path / 'later.pth').read_bytes(), 'its pickle is of a later protocol than 2'),
+                            ((tmp_path / 'module.pth').read_bytes(), r'run code \(.*Module\)$'),
+                            ((tmp_path / 'whole.pth').read_bytes()[:-500], 'damaged'), (b'half a file', 'KeyError')):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=reason) as error:
+            read_checkpoint(path)
+        assert not re.search('weights_only|safe_globals|file an issue', str(error.value))
 
 
 def test_the_format_before_pytorch_1_6(tmp_path) -> None:

@@ -1,5 +1,7 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 import builtins
+import collections
+import copyreg
 import os
 import pickle
 from collections.abc import Callable
@@ -14,7 +16,9 @@ from mmengine.logging import HistoryBuffer, MessageHub
 import mgcda  # noqa: F401
 from mgcda.utils.checkpoints.safe_types import (
     HISTORY_METHODS,
+    _ArrayType,
     _empty_array,
+    _History,
     _history_method,
     _no_bytes,
     _number,
@@ -85,17 +89,16 @@ def test_a_chain_of_getattr_to_eval_is_refused_and_would_have_worked(tmp_path: P
     assert marker.exists()
 
 
-@pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (HistoryBuffer, 'update'),
-                                  (HistoryBuffer, '__globals__'), (HistoryBuffer(), 'min'), (builtins, 'eval'),
-                                  (os, 'system'), (HistoryBuffer, ), (HistoryBuffer, 'min', None),
-                                  (HistoryBuffer, ['min']), (dict, 'get')])
+@pytest.mark.parametrize('args', [(_History, '__init__'), (_History, 'update'), (_History, '__globals__'),
+                                  (HistoryBuffer(), 'min'), (builtins, 'eval'), (os, 'system'), (_History, ),
+                                  (_History, 'min', None), (_History, ['min']), (dict, 'get')])
 def test_getattr_is_guarded(args: tuple) -> None:
     with pytest.raises(pickle.UnpicklingError, match='getattr'):
         _history_method(*args)
 
 
 def test_the_four_statistics_are_allowed() -> None:
-    assert [_history_method(HistoryBuffer, name) for name in HISTORY_METHODS
+    assert [_history_method(_History, name) for name in HISTORY_METHODS
             ] == [HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, HistoryBuffer.mean]
 
 
@@ -106,8 +109,8 @@ def test_numpy_types_are_numbers(name: Any) -> None:
 
 
 def test_numpy_arrays_start_empty_and_scalars_fit() -> None:
-    assert _empty_array(np.ndarray, (0, ), b'b').shape == (0, )
-    for args in ((np.memmap, (0, ), b'b'), (np.ndarray, (1 << 40, ), b'b'), (np.ndarray, (0, ), 'O')):
+    assert _empty_array(_ArrayType, (0, ), b'b').shape == (0, )
+    for args in ((np.memmap, (0, ), b'b'), (_ArrayType, (1 << 40, ), b'b'), (_ArrayType, (0, ), 'O')):
         with pytest.raises(pickle.UnpicklingError, match='array'):
             _empty_array(*args)
     assert _number(np.dtype('f8'), np.float64(2.5).tobytes()) == 2.5
@@ -117,6 +120,48 @@ def test_numpy_arrays_start_empty_and_scalars_fit() -> None:
     for args in ((np.dtype('f8'), b'1234'), (np.dtype('O'), b'12345678'), ('f8', b'12345678')):
         with pytest.raises(pickle.UnpicklingError, match='scalar'):
             _number(*args)
+
+
+class New:
+    """Pickles as a new object of a class, made without its ``__init__`` and filled with ``state``."""
+
+    def __init__(self, kind: type, *args: Any, state: Any = None) -> None:
+        self.kind, self.args, self.state = kind, args, state
+
+    @property
+    def __class__(self) -> type:
+        """Pickle wants it to be of that class."""
+        return self.kind
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        return copyreg.__newobj__, (self.kind, *self.args), self.state
+
+
+@pytest.mark.parametrize('kind', [Call, New])
+@pytest.mark.parametrize('args', [((1, ), 'O', b'AAAAAAAA'), ((1, ), 'O'), ((1, ), 'M8[s]'), ((1, ), 'f8,i4'),
+                                  ((1 << 36, ), 'f8'), ()])
+def test_arrays_are_not_made_as_the_file_says(tmp_path: Path, kind: type, args: tuple) -> None:
+    """The first is an array of pointers from the file, which crash whatever touches them: none is made."""
+    torch.save(dict(x=kind(np.ndarray, *args)), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError, match=r'asks for numpy\.ndarray'):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    torch.save(dict(x=Call(type(np.dtype('f8')))), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError, match='numpy.dtype'):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+
+
+def test_a_history_reads_no_memory_that_the_file_names(tmp_path: Path) -> None:
+    """NumPy takes what has an ``__array_interface__`` for an array that lies where that says."""
+    array = np.arange(2.)
+    lie = New(collections.OrderedDict, state=dict(__array_interface__=array.__array_interface__))
+    good = dict(HistoryBuffer([1.], [1]).__getstate__())
+    for payload in (Call(HistoryBuffer, lie, lie), New(HistoryBuffer, state=dict(good, _log_history=lie)),
+                    New(HistoryBuffer, state=dict(good, statistics_methods=dict(mean=collections.Counter))),
+                    New(HistoryBuffer, state=dict(good, __array_interface__=1))):
+        torch.save(dict(x=payload), tmp_path / 'evil.pth')
+        with pytest.raises(pickle.UnpicklingError, match='asks for a (call of )?HistoryBuffer'):
+            torch.load(tmp_path / 'evil.pth', weights_only=True)
+    assert HistoryBuffer([1., 3.], [1, 1]).statistics('mean') == 2
 
 
 def test_object_arrays_in_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from mgcda.utils.folder_lock import FolderInUse
+
 from .study import Job, Stage, Study, clock, find_checkpoint
 
 #: Lines of a tool's output that tell how far it is.
@@ -65,18 +67,19 @@ class Pool:
     def _run_job(self, job: Job, wait: bool) -> None:
         try:
             while not self._stopped.is_set():
-                with job.claimed() as lock:
-                    if lock is not None:
+                try:
+                    with job.claimed() as lock:
                         self._run_stages(job, lock)
                         return
-                if not wait:
-                    self.report(f'[{job.name}] is run by another process')
-                    return
+                except FolderInUse as error:
+                    if not wait:
+                        self.report(f'[{job.name}] is run by another process: {error}')
+                        return
                 self._stopped.wait(POLL)
         except (OSError, ValueError) as error:
             self._fail(job.name, str(error))
 
-    def _run_stages(self, job: Job, lock: int) -> None:
+    def _run_stages(self, job: Job, lock: tuple[int, ...]) -> None:
         slot = self.slots.get()
         try:
             for stage in job.todo():
@@ -85,7 +88,7 @@ class Pool:
         finally:
             self.slots.put(slot)
 
-    def _run_stage(self, job: Job, stage: Stage, slot: list[str], lock: int) -> bool:
+    def _run_stage(self, job: Job, stage: Stage, slot: list[str], lock: tuple[int, ...]) -> bool:
         """Run one command; whether it succeeded. All of its output goes to the log of the job, progress is reported.
 
         The command holds the lock of the job as well: it may outlive this process, and must not be run twice.
@@ -100,7 +103,7 @@ class Pool:
                                                       stderr=subprocess.STDOUT,
                                                       text=True,
                                                       errors='replace',
-                                                      pass_fds=(lock, )) as process:
+                                                      pass_fds=lock) as process:
             self._processes.add(process)
             if self._stopped.is_set():  # stop() did not see it
                 process.terminate()
@@ -127,7 +130,8 @@ class Pool:
     def _command(self, stage: Stage, slot: list[str]) -> list[str]:
         words = list(stage.command)
         if stage.name == 'test':
-            words[CHECKPOINT] = find_checkpoint(words[CHECKPOINT])
+            hook = ((stage.config or {}).get('default_hooks') or {}).get('checkpoint') or {}
+            words[CHECKPOINT] = find_checkpoint(words[CHECKPOINT], hook.get('out_dir'))
         if len(slot) > 1 and stage.name != 'command':
             launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={len(slot)}']
             options = words.index('--cfg-options') if '--cfg-options' in words else len(words)

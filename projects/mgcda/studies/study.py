@@ -9,16 +9,17 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 
 from mgcda.engine.latest_checkpoint import find_latest_checkpoint
 from mgcda.utils import configs
 from mgcda.utils.files import remove_temporary_files, write_file
-from mgcda.utils.folder_lock import FolderInUse, FolderLock
+from mgcda.utils.folder_lock import FolderLock, NoLocks
 
 STATE = 'state.json'  # file of a job that notes what is done
 STUDY_KEYS = {'work_dir', 'steps', 'rows', 'seeds', 'data_sets', 'metrics', 'keep_scores'}
@@ -103,19 +104,23 @@ class Job(NamedTuple):
             raise ValueError(f'{path} is damaged: {error}') from error
 
     @contextmanager
-    def claimed(self) -> Iterator[int | None]:
-        """Hold the job, so that no other process runs it; None where one does.
+    def claimed(self) -> Iterator[tuple[int, ...]]:
+        """Hold the job, so that no other process runs it.
 
         What is given is the descriptor of the lock: a child that inherits it holds the job, too, as long as it lives.
+        There is none where the file system has no locks, which is warned of.
+
+        Raises:
+            FolderInUse: Another process runs it.
         """
-        try:
-            lock = FolderLock(self.folder / '.lock', 'another study')
-        except FolderInUse:
-            yield None
-            return
-        with lock:
+        with ExitStack() as stack:
+            held: tuple[int, ...] = ()
+            try:
+                held = (stack.enter_context(FolderLock(self.folder / '.lock', 'another study')).fileno(), )
+            except NoLocks as error:
+                print_log(f'[{self.name}] {error}: nothing would stop a second study')
             remove_temporary_files(self.folder, re.escape(STATE))
-            yield lock.fileno()
+            yield held
 
 
 class Row(NamedTuple):
@@ -300,8 +305,10 @@ def slug(name: str) -> str:
     return re.sub(r'[^a-z0-9.]+', '-', name.lower()).strip('-')
 
 
-def find_checkpoint(which: str) -> str:
+def find_checkpoint(which: str, out_dir: str | None = None) -> str:
     """The file that ``test_stage`` names as 'last of FOLDER' or 'best of FOLDER'; any other name is a file already.
+
+    ``out_dir`` is that of :func:`~mgcda.engine.latest_checkpoint.find_latest_checkpoint`.
 
     Raises:
         FileNotFoundError: The folder has no such checkpoint.
@@ -311,7 +318,7 @@ def find_checkpoint(which: str) -> str:
     if not separator or kind not in TRAINED:
         return which
     if kind == 'last':
-        latest = find_latest_checkpoint(folder)
+        latest = find_latest_checkpoint(folder, out_dir, resumable=False)
         if latest is None:
             raise FileNotFoundError(f'{folder} has no checkpoint: its training left none')
         return str(latest)

@@ -78,7 +78,7 @@ def remove_temporary_files(folder: str | Path, name: str = '.*') -> list[Path]:
     folder, removed = Path(folder), []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(path.name)
-        if match and re.fullmatch(name, match['name']) and not _is_another(int(match['pid'])):
+        if match and re.fullmatch(name, match['name']) and not path.is_dir() and not _is_another(int(match['pid'])):
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed

@@ -35,13 +35,20 @@ class FolderLock:
     Raises:
         FolderInUse: Another lock holds the file, of this or of another process; it says which and since when.
         NoLocks: The file system cannot lock files.
+        OSError: The file is a link or a folder, or another user's.
     """
     _held: 'weakref.WeakSet[FolderLock]' = weakref.WeakSet()
 
     def __init__(self, path: str | Path, what: str) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f'{path} cannot be opened to hold {path.parent} ({error.strerror}): it must be a file, no link, '
+                'that this user may write. Remove it if nobody uses the folder, or take another folder') from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._descriptor, 0)

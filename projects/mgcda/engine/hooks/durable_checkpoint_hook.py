@@ -36,7 +36,7 @@ class DurableCheckpointHook(CheckpointHook):
 
     Raises:
         FolderInUse: Another training holds the folder; it says which and since when.
-        ValueError: There are checkpoints to resume from, but none is whole.
+        ValueError: There are checkpoints, but none that is whole and can be resumed from.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -49,7 +49,7 @@ class DurableCheckpointHook(CheckpointHook):
             try:
                 hold_training_folder(runner.work_dir)
                 if runner._resume and runner._load_from is None:
-                    latest = find_latest_checkpoint(runner.work_dir)
+                    latest = find_latest_checkpoint(runner.work_dir, self.out_dir)
                     outcome[1] = None if latest is None else str(latest)
             except (OSError, ValueError) as error:
                 outcome[0] = error
@@ -72,11 +72,11 @@ class DurableCheckpointHook(CheckpointHook):
             self._remove(runner, info.get('outdated_ckpts', ()))
         if self._misses_validation(runner):
             runner.logger.info('Validates what was saved before its validation')
-            runner.val_loop.run()
+            self._make_up_validation(runner)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Save what is better than all before."""
-        runner.message_hub.update_info('validated_iter', runner.iter)
+        runner.message_hub.update_info('iter_validated', runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def after_run(self, runner: Runner) -> None:
@@ -110,7 +110,7 @@ class DurableCheckpointHook(CheckpointHook):
         loop = runner.train_loop
         if not (self.save_best and runner._resume and runner.iter and runner.val_loop is not None):
             return False
-        if runner.message_hub.runtime_info.get('validated_iter') == runner.iter:
+        if runner.message_hub.runtime_info.get('iter_validated') == runner.iter:
             return False
         if isinstance(loop, EpochBasedTrainLoop):
             if runner.iter != runner.epoch * len(loop.dataloader):
@@ -120,6 +120,16 @@ class DurableCheckpointHook(CheckpointHook):
             step, end = runner.iter, runner.max_iters
         return step >= loop.val_begin and (step % loop.val_interval == 0 or step == end)
 
+    def _make_up_validation(self, runner: Runner) -> None:
+        """Validate, and note it in the checkpoint, or each further start would validate it again."""
+        self._saved = False
+        runner.val_loop.run()
+        step = runner.epoch if self.by_epoch else runner.iter
+        name = self.filename_tmpl.format(step)
+        if not self._saved and self._is_own(runner._load_from) and osp.basename(runner._load_from) == name:
+            outdated = runner.message_hub.runtime_info.get('outdated_ckpts', ())
+            self._save(runner, step, dict(epoch=runner.epoch, iter=runner.iter), outdated)
+
     # Writing
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -127,6 +137,7 @@ class DurableCheckpointHook(CheckpointHook):
 
     def _save(self, runner: Runner, step: int, meta: dict, outdated: Sequence[str] = ()) -> None:
         """Write the checkpoint of a step, then remove what is outdated, by it or as ``outdated`` says (file names)."""
+        self._saved = True
         name, outdated = self.filename_tmpl.format(step), list(outdated)
         if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:

@@ -1,19 +1,24 @@
 # Copyright (c) mgcda authors. Licensed under the Apache License, Version 2.0.
 """Reading and writing checkpoint files. What is read are weights, and the few types of :mod:`.safe_types`."""
 import io
+import pickletools
 import re
+import sys
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from ..files import sha256_of
 
-#: The hash that OpenMMLab and PyTorch append to names: the first digits of the SHA-256 of the file.
-_HASH = re.compile(r'-([0-9a-f]{8})\.pth$')
-_DATE = re.compile(r'20\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])')
+#: The hash that OpenMMLab and PyTorch append to names: the first digits of the SHA-256 of the file. Eight decimal ones
+#: are taken for a date or an iteration.
+_HASH = re.compile(r'-(?!\d{8})([0-9a-fA-F]{8})\.pth?$')
+#: What torch says of a pickle that names or does what it may not.
+_UNSAFE = re.compile(r'GLOBAL (?P<name>\S+)|the checkpoint asks for .*|Trying to call .*|Can only (build|create) .*')
 SHOWN_KEYS = 6
 MapLocation = str | torch.device | Callable | None
 
@@ -28,6 +33,8 @@ def read_checkpoint(path: str | Path,
                     mmap: bool = False) -> Any:
     """Load a local file, weights and plain values only; a hash in its name is checked.
 
+    The hash of a local file with an optimizer is not: a training wrote it, and names its files as the user likes.
+
     Args:
         path: The file.
         map_location: As of ``torch.load``.
@@ -36,20 +43,21 @@ def read_checkpoint(path: str | Path,
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no checkpoint, is damaged, or is not the file that the hash in its name belongs to.
+        ValueError: It is no checkpoint, is damaged, holds arrays in the byte order of another machine, or is not the
+            file that the hash in its name belongs to.
         UnsafeCheckpoint: It holds objects that could run code. A ValueError, too.
     """
-    path = Path(path).expanduser()
+    path, local = Path(path).expanduser(), name is None
     name = str(name or path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
-    check_hash(path, name)
-    if mmap:
-        try:
-            return load_safely(path, map_location, name, mmap=True)
-        except _NotMapped:  # the format before PyTorch 1.6
-            pass
-    return load_safely(path, map_location, name)
+    try:
+        checkpoint = load_safely(path, map_location, name, mmap=mmap)
+    except _NotMapped:  # the format before PyTorch 1.6
+        checkpoint = load_safely(path, map_location, name)
+    if not (local and isinstance(checkpoint, dict) and 'optimizer' in checkpoint):
+        check_hash(path, name)
+    return checkpoint
 
 
 class _NotMapped(Exception):
@@ -59,25 +67,81 @@ class _NotMapped(Exception):
 def load_safely(file: Path | io.BytesIO, map_location: MapLocation, name: str, mmap: bool = False) -> Any:
     """``torch.load`` of weights and plain values; its errors are those of :func:`read_checkpoint`."""
     try:
-        return torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
+        checkpoint = torch.load(file, map_location=map_location, weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises errors of many types for files of other kinds
-        lines = [line.strip() for line in str(error).strip().splitlines()]
-        if mmap and isinstance(error, RuntimeError) and 'mmap' in str(error):
+        message, kind = str(error), type(error).__name__
+        if mmap and isinstance(error, RuntimeError) and 'mmap' in message:
             raise _NotMapped from None
-        culprit = next((line for line in lines if 'GLOBAL' in line or 'the checkpoint asks for' in line), None)
-        detail = f'({type(error).__name__}: {culprit or (lines or [""])[0]})'
-    if culprit is not None:
-        raise UnsafeCheckpoint(f'{name} is refused: it holds objects that could run code {detail}')
-    raise ValueError(f'{name} is not a checkpoint, or is damaged {detail}')
+    else:
+        if _has_foreign_bytes(file):
+            raise ValueError(f'{name} holds NumPy arrays in the byte order of another machine: save them as '
+                             "array.astype(array.dtype.newbyteorder('='))")
+        return checkpoint
+    unsafe = _UNSAFE.search(message)
+    if unsafe:
+        raise UnsafeCheckpoint(
+            f'{name} is refused: it holds objects that could run code ({unsafe["name"] or unsafe[0]})')
+    raise ValueError(f'{name} is not a checkpoint, or is damaged ({_reason(file, kind, message)})')
+
+
+def _reason(file: Path | io.BytesIO, kind: str, message: str) -> str:
+    """Why torch cannot read a file, without its advice to trust it."""
+    with _open(file) as stream:
+        head = stream.read(64).lstrip()
+    operand = re.search(r'Unsupported operand (\d+)', message)
+    if not head:
+        return 'it is empty'
+    if head.startswith(b'<'):
+        return 'it is a page, such as that of an error'
+    if 'TorchScript' in message:
+        return 'it is a TorchScript archive: save the state_dict of what torch.jit.load returns'
+    if operand and int(operand[1]) >= 140:  # instructions that came with protocol 4
+        return "its pickle is of a later protocol than 2, torch.save's own"
+    lines = [line.strip() for line in message.splitlines()]
+    return f'{kind}: {next((line for line in lines if line and "weights_only" not in line), "no content")}'
+
+
+def _open(file: Path | io.BytesIO) -> BinaryIO:
+    return open(file, 'rb') if isinstance(file, Path) else io.BytesIO(file.getvalue())
+
+
+def _has_foreign_bytes(file: Path | io.BytesIO) -> bool:
+    """Whether a loaded file holds NumPy arrays in the other byte order, whose numbers the stand-ins take for ours."""
+    other = '>' if sys.byteorder == 'little' else '<'
+    with _open(file) as stream:
+        if zipfile.is_zipfile(stream):
+            with zipfile.ZipFile(stream) as archive:
+                pickles: list[BinaryIO] = [
+                    io.BytesIO(archive.read(name)) for name in archive.namelist() if name.endswith('/data.pkl')
+                ]
+        else:  # the format before PyTorch 1.6: three short pickles, then the checkpoint
+            stream.seek(0)
+            pickles = [stream] * 4
+        return any(_spells_order(part, other) for part in pickles)
+
+
+def _spells_order(stream: Any, order: str) -> bool:
+    """Whether a pickle has the state of a NumPy type of a byte order: the version 3, then its sign, or a reference."""
+    before, known = None, set()
+    for code, value, _ in pickletools.genops(stream):
+        if 'PUT' in code.name:
+            if before == ('BINUNICODE', order):
+                known.add(value)
+            continue
+        sign = code.name == 'BINUNICODE' and value == order or 'BINGET' in code.name and value in known
+        if sign and before == ('BININT1', 3):
+            return True
+        before = code.name, value
+    return False
 
 
 def expected_hash(name: str) -> str | None:
     """First 8 digits of the SHA-256 that a file of this name must have; None where the name tells none.
 
-    Eight digits that make a date, as in 'model-20240131.pth', are taken for one.
+    Eight decimal digits, as in 'model-20240131.pth' and 'iter-00004000.pth', are no hash.
     """
     match = _HASH.search(name)
-    return match[1] if match and not _DATE.fullmatch(match[1]) else None
+    return match[1].lower() if match else None
 
 
 def check_hash(path: Path, name: str, file_name: str | None = None) -> None:
@@ -91,8 +155,10 @@ def check_hash(path: Path, name: str, file_name: str | None = None) -> None:
         return
     digest = sha256_of(path)
     if not digest.startswith(expected):
-        raise ValueError(f'{name} is damaged or is another file: its SHA-256 begins with {digest[:8]}, its name says '
-                         f'{expected}. Remove it and get it again, or rename it if the name means something else')
+        raise ValueError(f'{name} is damaged or is another file: its SHA-256 begins with {digest[:8]}, its '
+                         f'name says {expected}. Remove it and get it again, or rename it if the name means something '
+                         "else, as the hash of mmengine's own CheckpointHook(published_keys), which is not that of the "
+                         'file')
 
 
 def weights_of(checkpoint: Any, name: str = 'the checkpoint') -> dict[str, Tensor]:

@@ -3,18 +3,20 @@
 
 mmengine hands addresses to a loader that runs whatever code a file holds. :func:`register_loaders` replaces its loaders
 of all schemes by the ones here, also for what mmengine, MMSegmentation and MMPreTrain load by themselves, such as
-``init_cfg=dict(type='Pretrained', ...)``.
+``init_cfg=dict(type='Pretrained', ...)``. Code that calls ``torch.load`` or ``torch.hub`` itself is not changed.
 """
 import fcntl
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from mmengine.fileio import get_file_backend
@@ -22,8 +24,11 @@ from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from ..files import replacing
+from ..files import remove_temporary_files, replacing
 from .reading import MapLocation, check_hash, load_safely, read_checkpoint, weights_of
+
+#: Seconds without an answer or data after which a download is given up.
+TIMEOUT = 60
 
 # Loaders of the schemes. mmengine logs their names without 'load_from_'.
 
@@ -44,7 +49,7 @@ def load_from_http(filename: str,
 
     Raises:
         ValueError: As of :func:`read_checkpoint`; nothing of the download is left then.
-        ConnectionError: The address cannot be reached, or has no such file.
+        ConnectionError: The address cannot be reached, has no such file, or stops sending.
     """
     folder = Path(model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'))
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,13 +66,26 @@ def load_from_http(filename: str,
 
 def _download(address: str, target: Path, map_location: MapLocation, progress: bool) -> Any:
     print_log(f'Downloads {address} to {target}', logger='current')
+    remove_temporary_files(target.parent, re.escape(target.name))  # of downloads that were killed
     with replacing(target) as temporary:
         try:
-            torch.hub.download_url_to_file(address, str(temporary), progress=progress)
-        except (URLError, TimeoutError) as error:
-            raise ConnectionError(f'cannot download {address}: {error}') from error
+            _fetch(address, temporary, progress)
+        except (OSError, HTTPException, ValueError) as error:
+            raise ConnectionError(f'cannot download {address}: {error or type(error).__name__}') from error
         check_hash(temporary, address, target.name)
         return read_checkpoint(temporary, map_location, address)
+
+
+def _fetch(address: str, path: Path, progress: bool) -> None:
+    request = Request(address, headers={'User-Agent': 'mgcda'})
+    with urlopen(request, timeout=TIMEOUT) as response, open(path, 'wb') as file:
+        length = int(response.headers.get('Content-Length') or -1)
+        with torch.hub.tqdm(total=max(length, 0) or None, disable=not progress, unit='B', unit_scale=True) as bar:
+            for block in iter(lambda: response.read(1 << 17), b''):
+                file.write(block)
+                bar.update(len(block))
+        if 0 <= length != file.tell():
+            raise OSError(f'only {file.tell()} of {length} bytes came')
 
 
 @contextmanager
