@@ -29,6 +29,19 @@ def test_validation_decides_where_the_training_follows_it(key: str) -> None:
     assert len(fingerprints(param_scheduler=[{key: 'AP'}])) == 2
 
 
+def test_a_step_is_another_when_the_config_that_its_tool_reads_changes(monkeypatch: pytest.MonkeyPatch,
+                                                                       tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('tool.py').touch()
+    Config(dict(work_dir='work', steps=[dict(name='maps', command='tool.py config.py images')])).dump('study.py')
+
+    def prints(**model) -> str:
+        Config(dict(model={'frozen': dict(size=1), **model})).dump('config.py')
+        return read_study('study.py', ROOT).steps[0][0].stages[0].fingerprint()['config']
+
+    assert prints() == prints(decode_head=dict(type='Other')) != prints(frozen=dict(size=2))
+
+
 def test_runs_finished_under_the_former_name_of_a_type_stay_finished() -> None:
     stages = [
         Stage('test', (), Config(dict(test_evaluator=dict(type=name)))).fingerprint()

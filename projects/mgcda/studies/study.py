@@ -29,7 +29,8 @@ ROW_KEYS = {'name', 'config', 'checkpoint', 'seeds', 'options'}
 DECISIVE = dict(
     train=('model', 'load_from', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
            'randomness', 'default_hooks', 'custom_hooks', 'sync_bn'),
-    test=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
+    test=('model', 'test_dataloader', 'test_cfg', 'test_evaluator'),
+    command=('model', 'train_dataloader', 'fit_dataloader'))
 #: What decides, too, where the schedule, the best checkpoint or a hook follows the validation.
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 FOLLOWS_VALIDATION = re.compile(r"'(monitor|save_best)': (?!None)")
@@ -52,6 +53,8 @@ class Stage(NamedTuple):
         if self.config is not None:
             config = self.config.to_dict()
             content = {key: value for key, value in config.items() if key in DECISIVE[self.name]}
+            if self.name == 'command' and content.get('model', {}).get('frozen'):
+                content['model'] = content['model']['frozen']  # what a tool runs of such a model
             if self.name == 'train' and FOLLOWS_VALIDATION.search(repr(content)):
                 content.update({key: config.get(key) for key in VALIDATION})
             for hook in HARMLESS_HOOKS:
@@ -217,7 +220,8 @@ def read_step(entry: dict, root: Path, checkout: str | Path, where: str) -> Job:
     command = tuple(shlex.split(entry['command']))
     if not os.path.isfile(command[0]):
         raise FileNotFoundError(f'{where}: {entry["name"]!r} runs {command[0]}, which does not exist')
-    return Job(entry['name'], root / 'steps' / slug(entry['name']), (Stage('command', command), ))
+    config = next((read_config(word, None, where) for word in command[1:] if word.endswith('.py')), None)
+    return Job(entry['name'], root / 'steps' / slug(entry['name']), (Stage('command', command, config), ))
 
 
 def read_row(entry: dict, seeds: Sequence[int], root: Path, checkout: str | Path, keep_scores: bool, where: str) -> Row:

@@ -103,8 +103,10 @@ class Bench:
             self._optimizers.append(hook.optim_wrapper.optimizer)
 
         def iterate() -> None:
-            if hasattr(self.model, 'set_alignment'):
-                self.model.set_alignment(None if hook is None else hook.adversarial_losses)
+            if hook is not None:
+                hook.attach(self.model)
+            elif hasattr(self.model, 'set_alignment'):
+                self.model.set_alignment(None)
             if contrast:
                 self.model.train_only = self._train_only
             elif hasattr(self.model, 'train_only'):

@@ -119,6 +119,10 @@ class MDATHook(Hook):
                             f'{type(model).__name__} has none')
         if self.discriminators is None:
             self._build(runner, next(model.parameters()).device)
+        self.attach(model)
+
+    def attach(self, model: nn.Module) -> None:
+        """Hand a segmentor its adversarial losses."""
         model.set_alignment(self.adversarial_losses, **(dict(reads_target=True) if self.valid_only else {}))
 
     def before_train(self, runner: Runner) -> None:
