@@ -125,7 +125,7 @@ def test_environment_that_does_not_run_is_made_anew(checkout: Path) -> None:
 
 def test_folders_that_are_no_environment_are_left_alone(checkout: Path, repo_root: Path) -> None:
     shutil.copy(repo_root / 'Makefile', checkout)
-    for name in ('configs', 'projects', 'tests', 'precious', 'env'):
+    for name in ('configs', 'demo', 'projects', 'tests', 'precious', 'env'):
         (checkout / name).mkdir()
     (checkout / 'precious/file').touch()
     result = run_setup(checkout, VENV='precious')

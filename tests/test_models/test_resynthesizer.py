@@ -307,7 +307,7 @@ def make_config(repo_root: Path, data_root: Path, work_dir: Path, max_iters: int
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(data_root)
         for step in loader.dataset.pipeline:
-            if step.type == 'Resize':
+            if step.type == 'ResizeDissimilarityInputs':
                 step.scale = (64, 32)
             if step.type == 'RandomFlip':  # the loop does not resume the random state of the data
                 step.prob = 0.0
