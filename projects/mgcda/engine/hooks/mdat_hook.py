@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -18,6 +17,7 @@ from mmseg.utils import ConfigType, OptConfigType
 from torch import Tensor, nn
 
 from mgcda.labels import IGNORE
+from mgcda.structures import resize_nearest
 
 #: Key of the hook's state in a checkpoint.
 CHECKPOINT_KEY = 'mdat'
@@ -307,7 +307,7 @@ def _valid_like(pred: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
     """The valid positions (N, H, W) at the size of ``pred`` (N, 1, h, w), as a tuple that is empty if all count."""
     if valid is None:
         return ()
-    return F.interpolate(valid[:, None].float(), pred.shape[-2:], mode='nearest-exact') > 0.5,
+    return resize_nearest(valid[:, None], tuple(pred.shape[-2:])),
 
 
 def _mirror(wrapper: OptimWrapper, optimizer: torch.optim.Optimizer) -> OptimWrapper:

@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from mgcda.labels import ANOMALY, NORMAL
+from mgcda.structures import resize_nearest
 
 from .reduction import check_loss_name, masked_mean, single_or_double
 
@@ -262,9 +263,7 @@ class CACLLoss(nn.Module):
         anomaly_logit = anomaly_logit.detach().float()
         if anomaly_logit.shape[2:] != size:
             anomaly_logit = F.interpolate(anomaly_logit, size, mode='bilinear', align_corners=False)
-        if target.shape[1:] != size:
-            target = F.interpolate(target[:, None].float(), size, mode='nearest-exact').squeeze(1).long()
-        samples = sample_anomaly_aware(anomaly_logit, target, **self.sampling)
+        samples = sample_anomaly_aware(anomaly_logit, resize_nearest(target, size), **self.sampling)
         sets = (samples.anchors, samples.positives, samples.negatives)
         chosen = _gather(embedding, torch.cat(sets, dim=1))
         if projector is not None:
