@@ -15,7 +15,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from test_loops import build
+from test_loops import VALIDATION, build
 from tiny_dissimilarity import assert_identical, quick_runs
 
 from mgcda.engine.hooks import DurableCheckpointHook
@@ -61,13 +61,7 @@ def make(folder: Path,
         stop=stop,
         val_interval=2,
         default_hooks=dict(checkpoint=dict(hook, **checkpoint)),
-        val_cfg=dict(type='ValLoop'),
-        val_evaluator=dict(type='LoopMetric'),
-        val_dataloader=dict(
-            batch_size=1,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(type='LoopDataset', size=2, domain=0)))
+        **VALIDATION)
     runner._resume = resume
     for entry in hooks:
         runner.register_hook(HOOKS.build(entry), priority='LOW')
@@ -186,13 +180,7 @@ def build_epochs(folder: Path, checkpoint: dict, resume: bool = False, stop: int
         stop=stop,
         val_interval=1,
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', **checkpoint)),
-        val_cfg=dict(type='ValLoop'),
-        val_evaluator=dict(type='LoopMetric'),
-        val_dataloader=dict(
-            batch_size=1,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(type='LoopDataset', size=2, domain=0)))
+        **VALIDATION)
     runner._resume = resume
     return runner
 

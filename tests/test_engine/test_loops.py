@@ -131,6 +131,17 @@ class LoopMetric(BaseMetric):
         return dict(loss=1 + abs(sum(results)))
 
 
+#: What a run that validates has beside its interval.
+VALIDATION = dict(
+    val_cfg=dict(type='ValLoop'),
+    val_evaluator=dict(type='LoopMetric'),
+    val_dataloader=dict(
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        dataset=dict(type='LoopDataset', size=2, domain=0)))
+
+
 def train(runner):
     model = runner.train()
     recorder = next(hook for hook in runner.hooks if isinstance(hook, LoopRecorder))
@@ -181,13 +192,7 @@ def test_a_rate_that_follows_validation_resumes_to_the_bit(tmp_path, by_epoch, p
         val_interval=1 if by_epoch else 2,
         default_hooks=dict(checkpoint=hook),
         param_scheduler=[plateau],
-        val_cfg=dict(type='ValLoop'),
-        val_evaluator=dict(type='LoopMetric'),
-        val_dataloader=dict(
-            batch_size=1,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(type='LoopDataset', size=2, domain=0)))
+        **VALIDATION)
     with quick_runs():
         whole = train(build(tmp_path / 'a', **settings))
         name = f'epoch_{place}.pth' if by_epoch else f'iter_{2 * place}.pth'
